@@ -1,0 +1,1 @@
+"""The losses of the catalogue, one statement file each: mathematics and nothing else."""
