@@ -1,9 +1,9 @@
 """What an expression in index notation is worth, read word by word: the oracle of every check.
 
-Sums are loops, a branch that is not taken is not looked at, and a derivative is the slope of a dual number. Nothing here is
-shared with the road from a statement to NumPy code, so that an error on that road cannot hide here too. It takes
-expressions as a user writes them (``IndexedBase``, ``Idx``, ``Sum``, ``Piecewise``, ``KroneckerDelta``, ``Max``) and the
-toolkit's own heads (:mod:`derive.notation`), side by side.
+Sums are loops, a branch that is not taken is not looked at, and a derivative is the slope of a dual number. Nothing
+here is shared with the road from a statement to NumPy code, so that an error on that road cannot hide here too. It
+takes expressions as a user writes them (``IndexedBase``, ``Idx``, ``Sum``, ``Piecewise``, ``KroneckerDelta``,
+``Max``) and the toolkit's own heads (:mod:`derive.notation`), side by side.
 
 >>> from sympy import Idx, IndexedBase, Max, Rational, Sum, symbols
 >>> N = symbols("N", integer=True, positive=True)
@@ -291,7 +291,7 @@ def evaluate_loss(loss: Any, values: Mapping[str, Any], *, arithmetic: Arithmeti
 
 
 def decisions(loss: Any, values: Mapping[str, Any], *, arithmetic: Arithmetic = FLOAT) -> list[Any]:
-    """Which branch every max, abs, sign, comparison takes on the way to the value; ties are told apart from both sides."""
+    """Which branch every max, abs, sign and comparison takes on the way to the value; a tie is a branch of its own."""
     tables = loss_scope(loss, values, arithmetic=arithmetic)
     tables.decisions = []
     tables["loss"][()]

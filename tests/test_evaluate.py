@@ -1,4 +1,4 @@
-"""The evaluator is the oracle of every other check, so its own oracles are hand loops, SymPy's calculus and the definition."""
+"""The evaluator is the oracle of every other check; its own oracles are hand loops and SymPy's calculus."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_defaults_count_until_a_value_is_given():
 
 
 @pytest.mark.parametrize(
-    "expr, expected",
+    ("expr", "expected"),
     [
         (Sum(x[a], (a, 0, 2)), 7),
         (Sum(x[a], (a, 1, 0)), 0),
