@@ -166,9 +166,9 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _gradcheck(options: argparse.Namespace) -> int:
+    _, statements = _target(options.target)
     from derive.gradcheck import check_statements
 
-    _, statements = _target(options.target)
     return FINE if check_statements(statements) else FAILED
 
 
@@ -232,7 +232,7 @@ def _shown(statement: Statement, form: str, source: str) -> str:
 
 def _mending(options: argparse.Namespace) -> str:
     """The build that mends a failed check, as one would type it."""
-    program = ["python", "-m", "derive"] if Path(sys.argv[0]).name == "__main__.py" else ["derive"]
+    program = ["python", "-m", "derive"] if __name__ == "__main__" else ["derive"]
     out = [] if options.out == "generated" else ["--out", options.out]
     return shlex.join([*program, "build", *options.specs, *out])
 
