@@ -1,0 +1,97 @@
+"""The checks that every generated loss makes of its arguments.
+
+These functions are not called here: ``loss_pages`` copies the source of those a module needs into that module, so that it
+stands alone. They are kept as code, not as text, so that they are linted, typed and tested like everything else.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+__all__ = ["_count", "_exact", "_floating", "_in_range", "_labels", "_number", "_sizes"]
+
+
+def _floating(**arrays: Any) -> tuple[Any, ...]:
+    """The arguments as arrays of one floating-point type: the widest among them, float64 where there is none."""
+    found = {}
+    for name, value in arrays.items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiuO" or (array.dtype.kind == "O" and not _exact(array)):
+            raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
+        found[name] = array
+    kinds = [a.dtype for a in found.values() if a.dtype.kind in "fO"]
+    dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
+    return tuple(a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values())
+
+
+def _exact(array: np.ndarray) -> bool:
+    """Whether an array of objects holds exact numbers, such as fractions.Fraction."""
+    return all(isinstance(x, numbers.Rational) for x in array.flat)
+
+
+def _labels(name: str, value: Any) -> np.ndarray:
+    """Labels: integers, counted from 0."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold integer labels, not {array.dtype}")
+    return array.astype(np.intp, copy=False)
+
+
+def _sizes(**arrays: Any) -> dict[str, int]:
+    """The sizes by name; every argument that has a size must agree on it.
+
+    Each argument comes as (array, size of axis 0, size of axis 1, ...), a size being a name, a number, or a name and
+    what is added to it.
+    """
+    sizes: dict[str, int] = {}
+    origin: dict[str, str] = {}
+    for name, (array, *expected) in arrays.items():
+        shape = np.shape(array)
+        text = ", ".join(f"{e[0]} {e[1]:+d}" if isinstance(e, tuple) else str(e) for e in expected)
+        wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
+        if len(shape) != len(expected):
+            raise ValueError(f"{wanted}, not {shape}")
+        for size, entry in zip(shape, expected):
+            if entry is None:
+                continue
+            symbol, added = entry if isinstance(entry, tuple) else (entry, 0)
+            if size == 0:
+                raise ValueError(f"{wanted}; it is empty: its shape is {shape}")
+            if not isinstance(symbol, str):
+                if size != symbol:
+                    raise ValueError(f"{wanted}, not {shape}")
+            elif sizes.setdefault(symbol, size - added) != size - added:
+                raise ValueError(f"{wanted} with {symbol} = {sizes[symbol]} as in {origin[symbol]}, not {shape}")
+            else:
+                origin.setdefault(symbol, name)
+    return sizes
+
+
+def _in_range(name: str, labels: np.ndarray, low: int, high: int) -> None:
+    """Labels below 0 would be read from the other end of an axis, without a word."""
+    if labels.min() < low or labels.max() > high:
+        worst = labels.min() if labels.min() < low else labels.max()
+        raise ValueError(f"{name} must hold labels from {low} to {high}, not {worst}")
+
+
+def _number(name: str, value: Any) -> Any:
+    """A hyperparameter as a plain Python number, which leaves float32 arrays float32."""
+    if isinstance(value, (np.generic, np.ndarray)) and np.ndim(value) == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{name} must be finite, not {value}")
+    return value
+
+
+def _count(name: str, value: Any) -> int:
+    """A hyperparameter that counts something."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return int(value)

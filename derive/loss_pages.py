@@ -1,0 +1,346 @@
+"""The page of a loss: its generated module.
+
+Derivation, lowering and printing are done elsewhere; here the lines of each function are put together with the lines that check its
+arguments and with the docstrings, as a frozen dataclass of strings for the template ``loss.py.jinja``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sympy import Expr, Integer, Symbol, expand
+
+from derive import arguments
+from derive.differentiate import Derivation, differentiate, gradient_name
+from derive.errors import StatementError
+from derive.lower import Lowering
+from derive.numpy_source import Output, Writer, scalar_source
+from derive.statement import Form, Loss, Variable
+from derive.text import definition_text
+
+__all__ = ["page"]
+
+_OWN_NAMES = {"np", "math", "dtype", "loss", "grad", "loss_and_grad", "Gradient", "NamedTuple", "float"}
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function as its template places it."""
+
+    signature: str
+    summary: str
+    docstring: tuple[str, ...]
+    body: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The module of a loss as its template places it."""
+
+    banner: str
+    title: str
+    formula: tuple[str, ...]
+    notes: tuple[str, ...]
+    imports: tuple[str, ...]
+    exports: str
+    classes: tuple[str, ...]
+    functions: tuple[Function, ...]
+    check: Function
+    checks: tuple[str, ...]
+
+
+def page(loss: Loss, source: str) -> dict[str, str]:
+    """The module of a loss: {"losses/<name>.py": text}."""
+    from derive.files import banner
+    from derive.render import place
+
+    contents = _Module(differentiate(loss)).page(banner(source))
+    return {f"losses/{loss.name}.py": place("loss.py.jinja", contents)}
+
+
+class _Module:
+    def __init__(self, derivation: Derivation) -> None:
+        self.derivation = derivation
+        self.form: Form = derivation.form
+        self.lowering = Lowering(self.form)
+        self.definitions = [self.output(d) for d in (*derivation.definitions, *derivation.adjoints)]
+        stated = {d.name for d in self.form.definitions}
+        stated |= {gradient_name(n) for n in (*stated, *(p.name for p in self.form.parameters))}
+        self.named: dict[int, str] = {}
+        self.optional: set[int] = set()
+        for o in self.definitions:
+            if o.ref.node.number not in self.named:
+                self.named[o.ref.node.number] = o.name
+                if o.name not in stated:
+                    self.optional.add(o.ref.node.number)
+        self.gradients = [gradient_name(p.name) for p in self.form.parameters]
+        self.sources = self.size_sources()
+
+    def output(self, definition: object) -> Output:
+        ref = self.lowering.define(definition)  # type: ignore[arg-type]
+        name = definition.name  # type: ignore[attr-defined]
+        return Output(name, ref, self.lowering.defined[name][1])
+
+    # -- the page --------------------------------------------------------------------------------------------------------
+
+    def page(self, banner: str) -> Page:
+        functions = (
+            self.function("loss", ["loss"]),
+            self.function("grad", self.gradients),
+            self.function("loss_and_grad", ["loss", *self.gradients]),
+        )
+        check = self.check()
+        text = "\n".join(line for f in (*functions, check) for line in f.body)
+        imports = []
+        checks = needed_checks(check.body)
+        if any("numbers." in c for c in checks):
+            imports.append("import numbers")
+        if "math." in text:
+            imports.insert(0, "import math")
+        if len(self.gradients) > 1:
+            imports.append("from typing import NamedTuple")
+        imports += ["", "import numpy as np"] if imports else ["import numpy as np"]
+        exports = ['"Gradient"'] if len(self.gradients) > 1 else []
+        exports += ['"grad"', '"loss"', '"loss_and_grad"']
+        about = self.derivation.loss.about or f"The loss {self.form.name}, generated from its statement."
+        return Page(
+            banner=banner,
+            title=about,
+            formula=tuple(self.formula()),
+            notes=tuple(self.notes()),
+            imports=tuple(imports),
+            exports=", ".join(exports),
+            classes=tuple(self.gradient_class()),
+            functions=functions,
+            check=check,
+            checks=tuple(checks),
+        )
+
+    def formula(self) -> Iterable[str]:
+        for d in self.form.definitions:
+            yield from textwrap.indent(definition_text(d), "    ").splitlines()
+
+    def notes(self) -> Iterable[str]:
+        shapes = [f"{v.name} {shape_text(v)}" for v in self.form.arguments]
+        yield from textwrap.wrap("Shapes: " + ", ".join(shapes) + ".", 110)
+        labels = [v.name for v in self.form.data if v.labels is not None]
+        if labels:
+            yield f"Labels, counted from 0: {', '.join(labels)}."
+        for convention in self.derivation.conventions:
+            yield from textwrap.wrap(convention, 110)
+
+    def gradient_class(self) -> Iterable[str]:
+        if len(self.gradients) < 2:
+            return
+        yield from ("", "", "class Gradient(NamedTuple):")
+        yield '    """The gradient, by parameter."""'
+        yield ""
+        for p in self.form.parameters:
+            yield f"    {p.name}: np.ndarray" if p.shape else f"    {p.name}: float"
+
+    # -- functions -------------------------------------------------------------------------------------------------------
+
+    def signature(self, name: str, returns: str) -> str:
+        arguments = [v.name for v in self.form.arguments]
+        keywords = [n if d is None else f"{n}={d!r}" for n, d in self.form.hyperparameters]
+        if keywords:
+            arguments += ["*", *keywords]
+        return f"{name}({', '.join(arguments)}) -> {returns}"
+
+    def function(self, name: str, results: Sequence[str]) -> Function:
+        reserved = _OWN_NAMES | {v.name for v in self.form.arguments} | {n for n, _ in self.form.hyperparameters}
+        reserved |= {s.name for s in self.form.sizes} | {o.name for o in self.definitions} | {"i", "j"} - {"i", "j"}
+        arguments = {v.name for v in self.form.arguments} | {n for n, _ in self.form.hyperparameters}
+        renamed = {o.name: o.name for o in self.definitions}
+        for o in self.definitions:
+            while renamed[o.name] in arguments or renamed[o.name] in ("np", "math", "dtype"):
+                renamed[o.name] += "_"
+        definitions = [Output(renamed[o.name], o.ref, o.order) for o in self.definitions]
+        wanted = [renamed[r] for r in results]
+        named = {number: renamed[n] for number, n in self.named.items()}
+        writer = Writer(named=named, reserved=set(reserved) | set(renamed.values()), optional=self.optional)
+        writer.write(definitions, [o for o in definitions if o.name in wanted])
+        lines = list(writer.lines)
+        gradient = ", ".join(wanted[-len(self.gradients) :])
+        if len(self.gradients) > 1:
+            gradient = f"Gradient({gradient})"
+        if name == "loss":
+            ending = f"return float({wanted[0]})"
+        elif name == "grad":
+            ending = f"return {gradient}"
+        else:
+            ending = f"return float({wanted[0]}), {gradient}"
+        if lines and lines[-1].startswith(f"{wanted[-1]} = ") and len(self.gradients) == 1 and name == "grad":
+            ending = "return " + lines.pop().removeprefix(f"{wanted[-1]} = ")
+        elif name == "loss" and lines and lines[-1].startswith(f"{wanted[0]} = "):
+            ending = f"return float({lines.pop().removeprefix(f'{wanted[0]} = ')})"
+        lines.append(ending)
+        kind = "Gradient" if len(self.gradients) > 1 else "np.ndarray" if self.form.parameters[0].shape else "float"
+        returns = {"loss": "float", "grad": kind, "loss_and_grad": f"tuple[float, {kind}]"}[name]
+        return Function(
+            signature=self.signature(name, returns),
+            summary=self.summary(name),
+            docstring=tuple(self.docstring(name)),
+            body=tuple([*self.prologue(lines, writer.needs_dtype), *lines]),
+        )
+
+    def summary(self, name: str) -> str:
+        parameters = ", ".join(p.name for p in self.form.parameters)
+        return {
+            "loss": "The loss.",
+            "grad": f"The gradient of the loss with respect to {parameters}.",
+            "loss_and_grad": f"The loss and its gradient with respect to {parameters}, from one pass.",
+        }[name]
+
+    def docstring(self, name: str) -> Iterable[str]:
+        meanings = self.derivation.loss.meanings
+        yield from ("Parameters", "----------")
+        for v in self.form.arguments:
+            what = "integer labels" if v.labels is not None else "array_like" if v.shape else "float"
+            yield f"{v.name} : {what}{', shape ' + shape_text(v) if v.shape else ''}"
+            if v.name in meanings:
+                yield f"    {sentence(meanings[v.name])}"
+        for n, default in self.form.hyperparameters:
+            yield f"{n} : float{'' if default is None else f', default {default!r}'}"
+            if n in meanings:
+                yield f"    {sentence(meanings[n])}"
+        if name == "loss":
+            return
+        yield from ("", "Returns", "-------")
+        if name == "loss_and_grad":
+            yield "loss : float"
+        if len(self.gradients) > 1:
+            yield "grad : Gradient"
+            yield "    A named tuple with an entry of its shape for each parameter."
+        else:
+            p = self.form.parameters[0]
+            yield f"grad : {'ndarray, shape ' + shape_text(p) if p.shape else 'float'}"
+
+    def prologue(self, lines: Sequence[str], needs_dtype: bool) -> Iterable[str]:
+        names = [v.name for v in self.form.arguments] + [n for n, _ in self.form.hyperparameters]
+        joined = ", ".join(names)
+        left = joined if len(names) > 1 else f"{joined},"
+        yield f"{left} = _arguments({joined})"
+        text = "\n".join(lines)
+        for size in self.form.sizes:
+            if size in self.sources and re.search(rf"\b{size.name}\b", text):
+                yield f"{size.name} = {self.sources[size]}"
+        if needs_dtype:
+            yield f"dtype = {self.form.parameters[0].name}.dtype"
+
+    # -- checks ----------------------------------------------------------------------------------------------------------
+
+    def size_sources(self) -> dict[Symbol, str]:
+        """How each size is read off the shape of an argument."""
+        found: dict[Symbol, str] = {}
+        for exact in (True, False):
+            for v in self.form.arguments:
+                for axis, size in enumerate(v.shape):
+                    for s in sorted(size.free_symbols, key=str):
+                        rest = expand(size - s)
+                        if s not in found and (rest == 0 if exact else isinstance(rest, Integer)):
+                            less = "" if rest == 0 else f" {'-' if rest > 0 else '+'} {abs(rest)}"
+                            found[s] = f"{v.name}.shape[{axis}]{less}"
+        for s in self.form.sizes:
+            if s not in found:
+                raise StatementError(
+                    f"loss '{self.form.name}', its declarations: the size `{s}` can't be read off the shape of an argument; "
+                    "give some array an axis of that size"
+                )
+        return found
+
+    def check(self) -> Function:
+        form = self.form
+        names = [v.name for v in form.arguments] + [n for n, _ in form.hyperparameters]
+        floating = [v.name for v in form.arguments if v.labels is None]
+        body = []
+        left = ", ".join(floating) + ("," if len(floating) == 1 else "")
+        body.append(f"{left} = _floating({', '.join(f'{n}={n}' for n in floating)})")
+        labels = [v for v in form.arguments if v.labels is not None]
+        body += [f'{v.name} = _labels("{v.name}", {v.name})' for v in labels]
+        entries = ", ".join(f"{v.name}=({', '.join([v.name, *map(entry_source, v.shape)])}{'' if v.shape else ','})" for v in form.arguments)
+        needed: set[Symbol] = set()
+        after: list[str] = []
+        for v in form.arguments:
+            for axis, size in enumerate(v.shape):
+                if entry_source(size) == "None":
+                    needed |= size.free_symbols
+                    after.append(f"if {v.name}.shape[{axis}] != {scalar_source(size)[0]}:")
+                    after.append(f'    raise ValueError(f"{v.name} must have shape {shape_text(v)}, not {{{v.name}.shape}}")')
+        for v in labels:
+            for low, high in v.labels or ():
+                needed |= low.free_symbols | high.free_symbols
+                after.append(f'_in_range("{v.name}", {v.name}, {scalar_source(low)[0]}, {scalar_source(high)[0]})')
+        for excess, why in form.requirements:
+            needed |= excess.free_symbols
+            after.append(f"if {scalar_source(excess)[0]} > 0:")
+            after.append(f'    raise ValueError("{why}")')
+        counts = {s.name for s in self.symbols() if s.is_integer} - {s.name for s in form.sizes}
+        numbers = [
+            f'{n} = {"_count" if n in counts else "_number"}("{n}", {n})' for n, _ in form.hyperparameters
+        ]
+        sizes = [s for s in form.sizes if s in needed]
+        if sizes:
+            body.append(f"sizes = _sizes({entries})")
+            body += [f'{s.name} = sizes["{s.name}"]' for s in sizes]
+        else:
+            body.append(f"_sizes({entries})")
+        body += numbers + after
+        body.append(f"return {', '.join(names)}{',' if len(names) == 1 else ''}")
+        return Function(
+            signature=f"_arguments({', '.join(names)})",
+            summary="Check the arguments; return them as arrays of one floating-point type and plain numbers.",
+            docstring=(),
+            body=tuple(body),
+        )
+
+    def symbols(self) -> set[Symbol]:
+        found: set[Symbol] = set()
+        for d in self.derivation.definitions:
+            found |= {s for s in d.rhs.free_symbols if isinstance(s, Symbol)}
+            found |= {s for n in d.sizes for s in n.free_symbols}
+        return found
+
+
+def needed_checks(lines: Sequence[str]) -> list[str]:
+    """The source of the checks that some lines call, and of what those call."""
+    order = ["_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count"]
+    text = "\n".join(lines)
+    found = []
+    for name in order:
+        if f"{name}(" in text:
+            source = inspect.getsource(getattr(arguments, name))
+            found.append(plain(source).rstrip("\n"))
+            text += source
+    return found
+
+
+def plain(source: str) -> str:
+    """The source of a check without the annotations that need imports of their own."""
+    return source.replace(": Any", "").replace(" -> Any:", ":").replace(" -> tuple[Any, ...]:", ":")
+
+
+def entry_source(size: Expr) -> str:
+    """An axis in a call of ``_sizes``."""
+    if isinstance(size, Integer):
+        return str(size)
+    if isinstance(size, Symbol):
+        return f'"{size.name}"'
+    symbols = sorted(size.free_symbols, key=str)
+    rest = expand(size - symbols[0])
+    if len(symbols) == 1 and isinstance(rest, Integer):
+        return f'("{symbols[0].name}", {rest})'
+    return "None"
+
+
+def shape_text(v: Variable) -> str:
+    inside = ", ".join(scalar_source(s)[0] for s in v.shape)
+    return f"({inside}{',' if len(v.shape) == 1 else ''})"
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

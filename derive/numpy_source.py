@@ -1,0 +1,765 @@
+"""The array program as lines of NumPy.
+
+``Writer`` walks the graph from the results that are wanted. What has a name in the statement, what is used more than once and
+what is built in place gets a line of its own; everything else is written where it is used.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sympy import Add, Expr, Integer, Mul, NumberSymbol, Pow, Rational, S, Symbol, expand
+from sympy.core.function import Function
+
+from derive.program import Node, Ref, Update
+
+__all__ = ["Output", "Writer", "scalar_source"]
+
+WIDTH = 112
+_ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _AND, _OR, _COMPARE = 12, 11, 10, 9, 8, 7, 6, 4
+_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_CALLS = {
+    "exp": "np.exp", "log": "np.log", "sin": "np.sin", "cos": "np.cos", "tan": "np.tan", "asin": "np.arcsin",
+    "acos": "np.arccos", "atan": "np.arctan", "sinh": "np.sinh", "cosh": "np.cosh", "tanh": "np.tanh",
+    "abs": "np.abs", "sign": "np.sign", "maximum": "np.maximum", "minimum": "np.minimum",
+}  # fmt: skip
+_MATH = {
+    "exp": "exp", "log": "log", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos",
+    "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
+}  # fmt: skip
+
+Text = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result: the name of the variable, the use of a node, and the order of axes in which it is wanted."""
+
+    name: str
+    ref: Ref
+    order: tuple[Symbol, ...]
+
+
+def wrapped(text: Text, level: int) -> str:
+    """The text, in parentheses where it binds less tightly than its surroundings."""
+    return text[0] if text[1] >= level else f"({text[0]})"
+
+
+def number_source(value: Rational) -> Text:
+    if value.q == 1:
+        return (str(value.p), _ATOM if value.p >= 0 else _UNARY)
+    return (f"{value.p} / {value.q}", _PRODUCT)
+
+
+def scalar_source(e: Expr) -> Text:
+    """An expression in sizes and hyperparameters: plain Python, so that float32 arrays stay float32."""
+    if isinstance(e, Rational):
+        return number_source(e)
+    if e == S.Infinity:
+        return "np.inf", _ATOM
+    if e == S.NegativeInfinity:
+        return "-np.inf", _UNARY
+    if isinstance(e, NumberSymbol):
+        return {S.Pi: ("math.pi", _ATOM), S.Exp1: ("math.e", _ATOM)}.get(e) or (repr(float(e)), _ATOM)
+    if isinstance(e, Symbol):
+        return e.name, _ATOM
+    if isinstance(e, Add):
+        parts = sorted(e.args, key=lambda a: a.could_extract_minus_sign() or a.is_Number)
+        result = scalar_source(parts[0])[0]
+        for a in parts[1:]:
+            if a.could_extract_minus_sign():
+                result += " - " + wrapped(scalar_source(-a), _PRODUCT)
+            else:
+                result += " + " + wrapped(scalar_source(a), _SUM)
+        return result, _SUM
+    if isinstance(e, Mul):
+        return product_source(e)
+    if isinstance(e, Pow):
+        if e.exp == S.Half:
+            return f"math.sqrt({scalar_source(e.base)[0]})", _ATOM
+        if e.exp.could_extract_minus_sign():
+            return "1 / " + wrapped(scalar_source(Pow(e.base, -e.exp)), _UNARY), _PRODUCT
+        return f"{wrapped(scalar_source(e.base), _ATOM)}**{wrapped(scalar_source(e.exp), _UNARY)}", _POWER
+    name = type(e).__name__.lower()
+    if name == "abs":
+        return f"abs({scalar_source(e.args[0])[0]})", _ATOM
+    assert isinstance(e, Function), e
+    return f"math.{_MATH[name]}({scalar_source(e.args[0])[0]})", _ATOM
+
+
+def product_source(e: Mul) -> Text:
+    if e.could_extract_minus_sign():
+        return "-" + wrapped(scalar_source(-e), _PRODUCT), _UNARY
+    above, below = e.as_numer_denom()
+    factors = [scalar_source(f) for f in Mul.make_args(above) if f != 1]
+    text = " * ".join(wrapped(f, _PRODUCT) for f in factors) or "1"
+    level = _PRODUCT if len(factors) > 1 else (factors[0][1] if factors else _ATOM)
+    if below != 1:
+        text = f"{wrapped((text, level), _PRODUCT)} / {wrapped(scalar_source(below), _UNARY)}"
+        level = _PRODUCT
+    return text, level
+
+
+@dataclass
+class Writer:
+    """Writes one function's body.
+
+    Parameters
+    ----------
+    named : dict
+        Names of nodes that have one in the statement, by number.
+    reserved : set of str
+        Names that a new variable must not take.
+    optional : set of int
+        Nodes whose names are the toolkit's own: they get a line only if they are used more than once.
+    """
+
+    named: dict[int, str]
+    reserved: set[str]
+    optional: set[int] = field(default_factory=set)
+    lines: list[str] = field(default_factory=list)
+    variables: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    aranges: dict[tuple[Expr, Expr], str] = field(default_factory=dict)
+    uses: dict[int, int] = field(default_factory=dict)
+    users: dict[int, list[Node]] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    needs_dtype: bool = False
+
+    # -- the walk --------------------------------------------------------------------------------------------------------
+
+    def write(self, definitions: Sequence[Output], outputs: Sequence[Output]) -> None:
+        """Write what the outputs need, a line for each definition among it, in order."""
+        self.count([o.ref.node for o in outputs])
+        wanted = {o.name for o in outputs}
+        for d in definitions:
+            number = d.ref.node.number
+            if number in self.optional and self.uses.get(number) == 1 and d.name not in wanted:
+                continue
+            if d.name in wanted or number in self.uses:
+                self.assign(d, d.name in wanted)
+
+    def count(self, roots: list[Node]) -> None:
+        seen: set[int] = set()
+
+        def visit(node: Node) -> None:
+            self.uses[node.number] = self.uses.get(node.number, 0) + 1
+            if node.number in seen:
+                return
+            seen.add(node.number)
+            for child, _ in node.args:
+                self.users.setdefault(child.number, []).append(node)
+                visit(child)
+
+        for root in roots:
+            visit(root)
+
+    def assign(self, output: Output, result: bool) -> None:
+        """A line for a definition."""
+        node = output.ref.node
+        layout = tuple(output.ref.names.index(n) for n in output.order)
+        if node.number in self.variables or node.op in ("input", "scalar"):
+            if result:
+                source = self.exact(node, layout)
+                # What is returned must not share memory with an argument or another result.
+                self.line(output.name, f"{wrapped(source, _ATOM)}.copy()" if node.rank else source[0])
+            return
+        view = result and node.op == "take" and not any(e[0] == "gather" for e in node.info)
+        self.materialise(node, output.name, layout)
+        if view:
+            self.lines[-1] += ".copy()"
+
+    def line(self, name: str, text: str) -> None:
+        self.lines.append(f"{name} = {text}")
+
+    def materialise(self, node: Node, name: str | None = None, layout: tuple[int, ...] | None = None) -> None:
+        """Give a node a line of its own."""
+        if node.number in self.variables:
+            return
+        for child, _ in node.args:
+            self.prepare(child)
+        name = name or self.named.get(node.number) or self.invent(node)
+        layout = layout if layout is not None else node.order
+        if node.op == "clear":
+            self.write_clear(node, name, layout)
+        elif node.op == "scatter":
+            self.write_scatter(node, name, layout)
+        else:
+            text = self.fitted(node, name, layout)
+            self.line(name, text)
+        self.variables[node.number] = (name, layout)
+
+    def fitted(self, node: Node, name: str, layout: tuple[int, ...]) -> str:
+        """The expression, with its longest parts given lines of their own until it fits the page."""
+        text = self.exact(node, layout)[0]
+        while len(name) + len(text) + 7 > WIDTH:
+            parts = [n for n in self.inline_parts(node) if n is not node]
+            sized = [(len(self.exact(n, n.order)[0]), -n.number, n) for n in parts]
+            sized = [s for s in sized if s[0] < 0.75 * len(text)] or sized
+            if not sized:
+                return text
+            self.materialise(max(sized)[2])
+            text = self.exact(node, layout)[0]
+        return text
+
+    def inline_parts(self, node: Node) -> list[Node]:
+        found = []
+        for child, _ in node.args:
+            if child.number not in self.variables and self.worth_naming(child):
+                found.append(child)
+                found.extend(self.inline_parts(child))
+        return found
+
+    def prepare(self, node: Node) -> None:
+        """Before a node is written in place: what it needs on lines of its own."""
+        if node.number in self.variables:
+            return
+        if (
+            node.op in ("clear", "scatter")
+            or (node.number in self.named and node.number not in self.optional)
+            or (self.uses.get(node.number, 0) > 1 and self.worth_naming(node))
+        ):
+            self.materialise(node)
+            return
+        for child, _ in node.args:
+            self.prepare(child)
+
+    def worth_naming(self, node: Node) -> bool:
+        if node.op in ("input", "scalar", "arange") or self.pythonic(node):
+            return False
+        if node.op == "take":
+            return any(p[0] == "gather" for p in node.info)
+        if node.op == "map" and node.info == "mul":
+            return not any(c.op == "scalar" and c.info == -1 for c, _ in node.args)
+        return True
+
+    # -- names -----------------------------------------------------------------------------------------------------------
+
+    def invent(self, node: Node) -> str:
+        """A name for a quantity that the statement leaves unnamed: after what it is."""
+        name = self.describe(node)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            name = "part"
+        candidate, number = name, 2
+        while candidate in self.reserved:
+            candidate, number = f"{name}_{number}", number + 1
+        self.reserved.add(candidate)
+        return candidate
+
+    def short(self, node: Node) -> str:
+        """The name of a node, or of the first array in it that has one."""
+        if node.number in self.variables:
+            return self.variables[node.number][0]
+        if node.op == "input":
+            return str(node.info)
+        if node.op in ("map", "take"):
+            return next((n for n in (self.short(c) for c, _ in node.args) if n), "")
+        return ""
+
+    def describe(self, node: Node) -> str:
+        inner = [self.short(c) for c, _ in node.args]
+        first = next((n for n in inner if n), "")
+        if node.op == "take":
+            gathered = [self.short(node.args[p[1]][0]) for p in node.info if p[0] == "gather"]
+            return "_".join(n for n in (first, *gathered) if n)
+        if node.op == "reduce":
+            if node.info == "max":
+                return f"{first}_max" if first else "largest"
+            return f"sum_{first}" if first else "total"
+        if node.op == "contract":
+            return "_".join(n for n in dict.fromkeys(inner) if n) or "product"
+        if node.op == "clear":
+            child = node.args[0][0]
+            known = child.number in self.variables or child.op == "input"
+            return f"{self.short(child)}_masked" if known else self.describe(child)
+        if node.op == "map":
+            users = {"indicator": "active", "where": "chosen", "maximum": "hinge", "minimum": "capped", "mul": "product"}
+            if node.info in users:
+                if node.info == "mul" and any(c.op == "map" and c.info == "pow" for c, _ in node.args):
+                    return "quotient"
+                return users[node.info]
+            if node.info == "add":
+                return self.role(node)
+            if node.info == "pow":
+                return f"{first}_power" if first else "power"
+            if node.info in _COMPARISONS or node.info in ("and", "or", "not"):
+                return "mask"
+            return f"{node.info}_{first}" if first else str(node.info)
+        return "part"
+
+    def role(self, node: Node) -> str:
+        """A sum under a max is a margin or the input of a unit; other sums are differences or totals."""
+        users = self.users.get(node.number, [])
+        if any(u.op == "map" and u.info in ("maximum", "minimum", "gt", "ge", "lt", "le") for u in users):
+            unit = next((self.named[u.number] for u in users if u.number in self.named), None)
+            return f"{unit}_input" if unit else "margin"
+        return "difference" if self.is_difference(node) else "total"
+
+
+    @staticmethod
+    def is_difference(node: Node) -> bool:
+        return any(
+            c.op == "map" and c.info == "mul" and any(g.op == "scalar" and g.info.is_negative for g, _ in c.args)
+            for c, _ in node.args
+        )
+
+    # -- expressions -----------------------------------------------------------------------------------------------------
+
+    def exact(self, node: Node, layout: Sequence[int]) -> Text:
+        """The node as an expression whose axes are exactly these, in this order."""
+        identity = tuple(range(node.rank))
+        if node.op == "map" and node.number not in self.variables and not self.pythonic(node):
+            return self.map_text(node, identity, tuple(layout))
+        return self.text(node, identity, tuple(layout))
+
+    def text(self, node: Node, axes: tuple[Any, ...], context: tuple[Any, ...]) -> Text:
+        """The node as an expression that broadcasts in a context of axes."""
+        known = self.variables.get(node.number)
+        if known is None and node.op == "input":
+            known = (node.info, tuple(range(node.rank)))
+        if known is not None:
+            return self.aligned((known[0], _ATOM), [axes[p] for p in known[1]], context)
+        if node.op == "scalar":
+            return scalar_source(node.info)
+        if self.pythonic(node):
+            return self.python_text(node)
+        if node.op == "map":
+            return self.map_text(node, axes, context)
+        if node.op == "arange":
+            return self.aligned((self.arange(node.info, node.letters[0]), _ATOM), [axes[0]], context)
+        source, order = getattr(self, f"{node.op}_text")(node)
+        return self.aligned(source, [axes[p] for p in order], context)
+
+    def aligned(self, source: Text, labels: list[Any], context: tuple[Any, ...]) -> Text:
+        """An array with axes ``labels`` put in the order of the context, with new axes where others come between."""
+        wanted = [c for c in context if c in labels]
+        if wanted != labels:
+            if len(labels) == 2:
+                source = (f"{wrapped(source, _ATOM)}.T", _ATOM)
+            else:
+                moved = ", ".join(str(labels.index(w)) for w in wanted)
+                source = (f"{wrapped(source, _ATOM)}.transpose({moved})", _ATOM)
+        if not wanted:
+            return source
+        tail = context[context.index(wanted[0]) :]
+        marks = [":" if c in wanted else "None" for c in tail]
+        if "None" not in marks:
+            return source
+        while marks[-1] == ":":
+            marks.pop()
+        return f"{wrapped(source, _ATOM)}[{', '.join(marks)}]", _ATOM
+
+    def pythonic(self, node: Node) -> bool:
+        """Whether a value is a plain Python number: made of sizes and hyperparameters alone."""
+        return node.op == "scalar" or (
+            node.op == "map" and node.rank == 0 and all(self.pythonic(c) for c, _ in node.args)
+        )
+
+    def python_text(self, node: Node) -> Text:
+        if node.op == "scalar":
+            return scalar_source(node.info)
+        parts = [self.python_text(c) for c, _ in node.args]
+        name = node.info
+        if name == "add":
+            return " + ".join(wrapped(p, _SUM) for p in parts), _SUM
+        if name == "mul":
+            return " * ".join(wrapped(p, _UNARY) for p in parts), _PRODUCT
+        if name == "pow":
+            return f"{wrapped(parts[0], _ATOM)}**{wrapped(parts[1], _ATOM)}", _POWER
+        if name in ("maximum", "minimum"):
+            return f"{name[:3]}({', '.join(p[0] for p in parts)})", _ATOM
+        if name == "abs":
+            return f"abs({parts[0][0]})", _ATOM
+        if name == "sign":
+            return f"math.copysign(1, {parts[0][0]}) * ({parts[0][0]} != 0)", _PRODUCT
+        if name == "where":
+            return f"({parts[1][0]} if {parts[0][0]} else {parts[2][0]})", _ATOM
+        if name == "indicator":
+            return f"int({parts[0][0]})", _ATOM
+        if name == "softplus":
+            return f"float(np.logaddexp(0, {parts[0][0]}))", _ATOM
+        if name == "sigmoid":
+            return f"float(np.exp(-np.logaddexp(0, {negated(parts[0])})))", _ATOM
+        if name in ("and", "or"):
+            return f" {name} ".join(wrapped(p, _COMPARE) for p in parts), _COMPARE - 1
+        if name == "not":
+            return f"not {wrapped(parts[0], _COMPARE)}", _COMPARE - 1
+        if name in _COMPARISONS:
+            return f"{wrapped(parts[0], _SUM)} {_COMPARISONS[name]} {wrapped(parts[1], _SUM)}", _COMPARE
+        if name == "real":
+            return parts[0]
+        return f"math.{_MATH[name]}({parts[0][0]})", _ATOM
+
+    def map_text(self, node: Node, axes: tuple[Any, ...], context: tuple[Any, ...]) -> Text:
+        def arg(n: int) -> Text:
+            child, where = node.args[n]
+            return self.text(child, tuple(axes[p] for p in where), context)
+
+        name = node.info
+        if name == "add":
+            return self.add_text(node, axes, context)
+        if name == "mul":
+            return self.mul_text(node, axes, context)
+        if name == "pow":
+            return self.pow_text(arg(0), node.args[1][0], arg(1))
+        if name in _CALLS:
+            return f"{_CALLS[name]}({', '.join(arg(n)[0] for n in range(len(node.args)))})", _ATOM
+        if name in _COMPARISONS:
+            return f"{wrapped(arg(0), _OR)} {_COMPARISONS[name]} {wrapped(arg(1), _OR)}", _COMPARE
+        if name == "and":
+            return f"{wrapped(arg(0), _AND)} & {wrapped(arg(1), _AND)}", _AND
+        if name == "or":
+            return f"{wrapped(arg(0), _OR)} | {wrapped(arg(1), _OR)}", _OR
+        if name == "not":
+            return f"~{wrapped(arg(0), _UNARY)}", _UNARY
+        if name == "where":
+            text = f"np.where({arg(0)[0]}, {arg(1)[0]}, {arg(2)[0]})"
+            if all(self.pythonic(c) for c, _ in node.args[1:]):
+                self.needs_dtype = True
+                text += ".astype(dtype)"
+            return text, _ATOM
+        if name in ("indicator", "real"):
+            self.needs_dtype = True
+            return f"{wrapped(arg(0), _ATOM)}.astype(dtype)", _ATOM
+        if name == "softplus":
+            return f"np.logaddexp(0, {arg(0)[0]})", _ATOM
+        if name == "sigmoid":
+            return f"np.exp(-np.logaddexp(0, {negated(arg(0))}))", _ATOM
+        raise AssertionError(name)
+
+    def add_text(self, node: Node, axes: tuple[Any, ...], context: tuple[Any, ...]) -> Text:
+        parts: list[tuple[bool, Text]] = []
+        for child, where in node.args:
+            text = self.text(child, tuple(axes[p] for p in where), context)
+            if text[0].startswith("-") and text[1] >= _SUM:
+                inner = text[0][1:]
+                parts.append((True, (inner, _PRODUCT if text[1] == _UNARY else text[1])))
+            else:
+                parts.append((False, text))
+        # A sum reads better when it does not begin with a minus; arrays come before scalars.
+        first = next((k for k, (negative, _) in enumerate(parts) if not negative), None)
+        if first:
+            parts.insert(0, parts.pop(first))
+        result = ("-" if parts[0][0] else "") + wrapped(parts[0][1], _SUM if not parts[0][0] else _PRODUCT)
+        for negative, text in parts[1:]:
+            result += (" - " if negative else " + ") + wrapped(text, _PRODUCT if negative else _SUM)
+        return result, _SUM
+
+    def mul_text(self, node: Node, axes: tuple[Any, ...], context: tuple[Any, ...]) -> Text:
+        above: list[Text] = []
+        below: list[Text] = []
+        minus = False
+        self_product = len(node.args) == 2 and node.args[0] == node.args[1]
+        for child, where in node.args:
+            at = tuple(axes[p] for p in where)
+            if child.op == "scalar":
+                value = child.info
+                if value.could_extract_minus_sign():
+                    minus, value = not minus, -value
+                numerator, denominator = value.as_numer_denom()
+                above.extend(scalar_source(f) for f in Mul.make_args(numerator) if f != 1)
+                if denominator != 1:
+                    below.append(scalar_source(denominator))
+                continue
+            inverse = self.inverted(child)
+            if inverse is not None:
+                inner, inner_where = inverse
+                below.append(self.text(inner, tuple(at[p] for p in inner_where), context))
+                continue
+            text = self.text(child, at, context)
+            if text[0].startswith("-") and text[1] == _UNARY:
+                minus, text = not minus, (text[0][1:], _PRODUCT)
+            above.append(text)
+        if self_product and len(above) == 2:
+            return f"{wrapped(above[0], _ATOM)}**2", _POWER
+        result = " * ".join(wrapped(t, _PRODUCT if k == 0 else _UNARY) for k, t in enumerate(above)) or "1"
+        level = _PRODUCT if len(above) > 1 else (above[0][1] if above else _ATOM)
+        for t in below:
+            result, level = f"{wrapped((result, level), _PRODUCT)} / {wrapped(t, _UNARY)}", _PRODUCT
+        if minus:
+            return "-" + wrapped((result, level), _PRODUCT), _UNARY
+        return result, level
+
+    def inverted(self, node: Node) -> tuple[Node, tuple[int, ...]] | None:
+        """What a node is one over, if it is written as a division."""
+        if node.op == "map" and node.info == "pow" and node.number not in self.variables:
+            (base, where), (power, _) = node.args
+            if power.op == "scalar" and power.info == -1:
+                return base, where
+        return None
+
+    def pow_text(self, base: Text, power: Node, written: Text) -> Text:
+        value = power.info if power.op == "scalar" else None
+        if value == S.Half:
+            return f"np.sqrt({base[0]})", _ATOM
+        if value is not None and value.is_Rational and value.is_negative:
+            below = self.pow_text(base, _Power(-value), scalar_source(-value)) if value != -1 else base  # type: ignore[arg-type]
+            return f"1 / {wrapped(below, _UNARY)}", _PRODUCT
+        if value is not None and value.is_Rational and value.q != 1:
+            return f"{wrapped(base, _ATOM)}**{float(value)!r}", _POWER
+        return f"{wrapped(base, _ATOM)}**{wrapped(written, _ATOM)}", _POWER
+
+    # -- reductions and products ---------------------------------------------------------------------------------------------
+
+    def reduce_text(self, node: Node) -> tuple[Text, tuple[int, ...]]:
+        child, where = node.args[0]
+        inner = [p for p in where if p >= node.rank]
+        own = self.own_layout(child)
+        context = tuple(where[p] for p in own)
+        out = tuple(p for p in context if p < node.rank)
+        if child.op == "map" and child.number not in self.variables and out != node.order:
+            context, out = (*node.order, *inner), node.order
+        source = self.text(child, where, context)
+        positions = [k for k, p in enumerate(context) if p in inner]
+        if len(positions) == len(context):
+            axis = ""
+        elif len(positions) == 1:
+            axis = f"axis={positions[0]}"
+        else:
+            axis = f"axis=({', '.join(map(str, positions))})"
+        if source[1] == _ATOM:
+            return (f"{source[0]}.{node.info}({axis})", _ATOM), out
+        return (f"np.{node.info}({source[0]}{', ' if axis else ''}{axis})", _ATOM), out
+
+    def own_layout(self, node: Node) -> tuple[int, ...]:
+        known = self.variables.get(node.number)
+        if known is not None:
+            return known[1]
+        if node.op == "input":
+            return tuple(range(node.rank))
+        return node.order
+
+    def contract_text(self, node: Node) -> tuple[Text, tuple[int, ...]]:
+        (a, a_at), (b, b_at) = node.args
+        out = set(range(node.rank))
+        batch = [p for p in a_at if p in b_at and p in out]
+        inner = [p for p in a_at if p in b_at and p not in out]
+        rows = [p for p in a_at if p not in b_at]
+        columns = [p for p in b_at if p not in a_at]
+        if not batch and len(inner) == 1 and len(rows) <= 1 and len(columns) <= 1:
+            return self.matrix_product(node, rows, columns, inner[0])
+        if not rows and not columns and not batch:
+            layout = tuple(a_at[p] for p in self.own_layout(a))
+            left = self.text(a, a_at, layout)
+            right = self.text(b, b_at, layout)
+            return (f"np.vdot({left[0]}, {right[0]})", _ATOM), ()
+        if not batch and len(inner) == 1 and len(columns) == 1 and len(rows) > 1:
+            found = self.stacked_product(node, node.args[0], node.args[1], inner[0], columns[0])
+            if found:
+                return found
+        if not batch and len(inner) == 1 and len(rows) == 1 and len(columns) > 1:
+            found = self.stacked_product(node, node.args[1], node.args[0], inner[0], rows[0])
+            if found:
+                return found
+        if len(batch) == 1 and len(inner) == 1 and len(rows) == 1 and len(columns) == 1:
+            order = (batch[0], rows[0], columns[0])
+            if node.order != order and node.order == (batch[0], columns[0], rows[0]):
+                (a, a_at), (b, b_at), rows, columns = (b, b_at), (a, a_at), columns, rows
+                order = node.order
+            if node.order == order:
+                left = self.text(a, a_at, (batch[0], rows[0], inner[0]))
+                right = self.text(b, b_at, (batch[0], inner[0], columns[0]))
+                return (f"{wrapped(left, _UNARY)} @ {wrapped(right, _UNARY)}", _PRODUCT), order
+        return self.einsum(node)
+
+    def matrix_product(self, node: Node, rows: list[int], columns: list[int], inner: int) -> tuple[Text, tuple[int, ...]]:
+        (a, a_at), (b, b_at) = node.args
+        order = node.order
+        if rows and columns and order == (columns[0], rows[0]):
+            a, a_at, b, b_at, rows, columns = b, b_at, a, a_at, columns, rows
+        elif columns and not rows:
+            # A vector times a matrix reads as the matrix (or its transpose) times the vector.
+            a, a_at, b, b_at, rows, columns = b, b_at, a, a_at, columns, rows
+        left = self.text(a, a_at, (*rows, inner))
+        right = self.text(b, b_at, (inner, *columns))
+        return (f"{wrapped(left, _PRODUCT)} @ {wrapped(right, _UNARY)}", _PRODUCT), (*rows, *columns)
+
+    def stacked_product(
+        self, node: Node, stack: tuple, matrix: tuple, inner: int, column: int
+    ) -> tuple[Text, tuple[int, ...]] | None:
+        """Many matrices times one: matmul over the leading axes."""
+        (a, a_at), (b, b_at) = stack, matrix
+        own = tuple(a_at[p] for p in self.own_layout(a))
+        if own[-1] != inner or node.order != (*own[:-1], column):
+            return None
+        left = self.text(a, a_at, own)
+        right = self.text(b, b_at, (inner, column))
+        return (f"{wrapped(left, _PRODUCT)} @ {wrapped(right, _UNARY)}", _PRODUCT), node.order
+
+    def einsum(self, node: Node) -> tuple[Text, tuple[int, ...]]:
+        letters: dict[int, str] = {}
+        for p, letter in enumerate(node.letters):
+            ok = len(letter) == 1 and letter.isascii() and letter.isalpha() and letter not in letters.values()
+            letters[p] = letter if ok else next(c for c in "abcdefghpqrstuvwxyz" if c not in (*letters.values(), *node.letters))
+        subscripts, texts = [], []
+        for child, where in node.args:
+            layout = self.own_layout(child)
+            order = tuple(where[p] for p in layout)
+            subscripts.append("".join(letters[p] for p in order))
+            texts.append(self.text(child, where, order)[0])
+        result = "".join(letters[p] for p in node.order)
+        (_, a_at), (_, b_at) = node.args
+        grows = set(a_at) - set(b_at) and set(b_at) - set(a_at)
+        optimize = ", optimize=True" if grows else ""
+        return (f'np.einsum("{",".join(subscripts)}->{result}", {", ".join(texts)}{optimize})', _ATOM), node.order
+
+    # -- elements ----------------------------------------------------------------------------------------------------------
+
+    def arange(self, info: tuple[Expr, Expr], letter: str) -> str:
+        if info not in self.aranges:
+            lo, size = info
+            name = letter if letter.isidentifier() and not keyword.iskeyword(letter) else "index"
+            candidate, number = name, 2
+            while candidate in self.reserved:
+                candidate, number = f"{name}_{number}", number + 1
+            self.reserved.add(candidate)
+            start = "" if lo == 0 else f"{scalar_source(lo)[0]}, "
+            self.lines.append(f"{candidate} = np.arange({start}{scalar_source(expand(lo + size))[0]})")
+            self.aranges[info] = candidate
+        return self.aranges[info]
+
+    def slice_source(self, start: Expr, size: Expr, whole: Expr) -> str:
+        """start:stop, as a person writes it."""
+        stop = expand(start + size)
+        left = "" if start == 0 else scalar_source(start)[0]
+        behind = expand(whole - stop)
+        if behind == 0:
+            right = ""
+        elif isinstance(behind, Integer):
+            right = str(-behind)
+        else:
+            right = scalar_source(stop)[0]
+        return f"{left}:{right}"
+
+    def index(
+        self,
+        node: Node,
+        entries: Sequence[tuple],
+        sizes: Sequence[Expr],
+        prefer: Sequence[int],
+    ) -> tuple[str, list[int]]:
+        """An index expression, and the axes of what it selects, in order.
+
+        ``entries`` are positions for each axis of the indexed array in its layout; ``sizes`` are that array's sizes.
+        """
+        gathers = [node.args[e[1]] for e in entries if e[0] == "gather"]
+        spread = {p for _, at in gathers for p in at}
+        advanced = [e[0] == "gather" or (e[0] == "slice" and e[1] in spread) for e in entries]
+        for e, is_advanced in zip(entries, advanced, strict=True):
+            if is_advanced and e[0] == "slice":
+                spread.add(e[1])
+        context = tuple(p for p in prefer if p in spread)
+        any_advanced = any(advanced)
+        texts: list[str] = []
+        for e, size, is_advanced in zip(entries, sizes, advanced, strict=True):
+            if e[0] == "at":
+                texts.append(scalar_source(e[1])[0])
+            elif e[0] == "gather":
+                child, at = node.args[e[1]]
+                texts.append(self.text(child, at, context)[0])
+            elif is_advanced:
+                axis = (*node.axes, *node.inner)[e[1]]
+                name = self.arange((e[2], axis.size), node.letters[e[1]])
+                texts.append(self.aligned((name, _ATOM), [e[1]], context)[0])
+            else:
+                axis = (*node.axes, *node.inner)[e[1]]
+                texts.append(self.slice_source(e[2], axis.size, size))
+        # Integers count as positions, too, once there is an array of positions.
+        points = [a or (any_advanced and e[0] == "at") for e, a in zip(entries, advanced, strict=True)]
+        where = [k for k, p in enumerate(points) if p]
+        together = bool(where) and where == list(range(where[0], where[-1] + 1))
+        result: list[int] = []
+        placed = False
+        if where and not together:
+            result, placed = list(context), True
+        for e, p in zip(entries, points, strict=True):
+            if p:
+                if not placed:
+                    result.extend(context)
+                    placed = True
+            elif e[0] == "slice":
+                result.append(e[1])
+        while texts and texts[-1] == ":" and len(texts) > 1:
+            texts.pop()
+        return ", ".join(texts), result
+
+    def take_text(self, node: Node) -> tuple[Text, tuple[int, ...]]:
+        child, where = node.args[0]
+        layout = self.own_layout(child)
+        entries = [node.info[p] for p in layout]
+        sizes = [child.axes[p].size for p in layout]
+        source = self.text(child, tuple(range(child.rank)), layout)
+        index, order = self.index(node, entries, sizes, node.order)
+        return (f"{wrapped(source, _ATOM)}[{index}]", _ATOM), tuple(order)
+
+    def write_clear(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
+        child, where = node.args[0]
+        context = layout
+        source = self.text(child, where, context)
+        text = source[0]
+        if child.number in self.variables or child.op in ("input", "take"):
+            text = f"{wrapped(source, _ATOM)}.copy()"
+        self.line(name, text)
+        position = {p: k for k, p in enumerate(where)}
+        entries = [node.info[position[p]] for p in layout]
+        sizes = [node.axes[p].size for p in layout]
+        index, _ = self.index(node, entries, sizes, node.order)
+        self.lines.append(f"{name}[{index}] = 0")
+
+    def write_scatter(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
+        shape = ", ".join(scalar_source(node.axes[p].size)[0] for p in layout)
+        shape = f"({shape},)" if node.rank == 1 else f"({shape})"
+        self.needs_dtype = True
+        if not node.info:
+            child, where = node.args[0]
+            if child.op == "scalar" and child.info == 0:
+                self.line(name, f"np.zeros({shape}, dtype)")
+            else:
+                self.line(name, f"np.full({shape}, {self.text(child, where, layout)[0]}, dtype)")
+            return
+        if node.info[0] == ("onto",):
+            child, where = node.args[0]
+            source = self.text(child, where, layout)
+            if len(set(where)) < node.rank:
+                self.line(name, f"np.full({shape}, {source[0]}, dtype)")
+            elif child.number in self.variables or child.op in ("input", "take"):
+                self.line(name, f"{wrapped(source, _ATOM)}.copy()")
+            else:
+                self.line(name, source[0])
+        else:
+            self.line(name, f"np.zeros({shape}, dtype)")
+        for update in node.info[1:]:
+            self.write_update(node, name, layout, update)
+
+    def write_update(self, node: Node, name: str, layout: tuple[int, ...], update: Update) -> None:
+        entries = [update.index[p] for p in layout]
+        sizes = [node.axes[p].size for p in layout]
+        value, where = node.args[update.value]
+        prefer = [*(p for p in self.update_order(value, where)), *range(len(node.axes) + len(node.inner))]
+        index, order = self.index(node, entries, sizes, list(dict.fromkeys(prefer)))
+        text = self.text(value, where, tuple(order))
+        if update.repeated:
+            self.lines.append(f"np.add.at({name}, ({index}), {text[0]})" if "," in index else f"np.add.at({name}, {index}, {text[0]})")
+        elif text[0].startswith("-") and text[1] == _UNARY:
+            self.lines.append(f"{name}[{index}] -= {text[0][1:]}")
+        else:
+            self.lines.append(f"{name}[{index}] += {text[0]}")
+
+    def update_order(self, value: Node, where: tuple[int, ...]) -> list[int]:
+        return [where[p] for p in self.own_layout(value)]
+
+
+def negated(text: Text) -> str:
+    if text[0].startswith("-") and text[1] == _UNARY:
+        return text[0][1:]
+    return "-" + wrapped(text, _UNARY)
+
+
+@dataclass(frozen=True)
+class _Power:
+    """A number standing in for a scalar node."""
+
+    info: Expr
+    op: str = "scalar"
