@@ -589,7 +589,8 @@ class Counterexample(Claim):
 
     @property
     def statement(self) -> tuple[Line, ...]:
-POINT
+        words = ["at", *["and"] * len(self.at)]
+        point = (Line(w, Eq(k, _exact(v), evaluate=False)) for w, (k, v) in zip(words, self.at.items(), strict=False))
         return (Line("", sympy.Ne(_value(self.left), _value(self.right), evaluate=False)), *point)
 
     def steps(self) -> Iterator[ProofStep]:
