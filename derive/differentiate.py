@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from sympy import Abs, Add, And, Dummy, Eq, Expr, Integer, Max, Min, Mul, Ne, Not, Pow, S, Sum, Symbol, exp, expand, sign
+from sympy.core.parameters import distribute
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed, IndexedBase
 
@@ -25,6 +26,7 @@ from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, rebuil
 from derive.rewrite import (
     Term,
     about_indices,
+    absorb,
     assemble,
     contract,
     freshen,
@@ -132,7 +134,8 @@ def differentiate(loss: Loss) -> Derivation:
     StatementError
         If the statement is not understood.
     """
-    return _Deriver(loss).run()
+    with distribute(False):  # 2*(a - b) is to stay a product
+        return _Deriver(loss).run()
 
 
 def gradient_name(name: str) -> str:
@@ -301,9 +304,8 @@ class _Chain:
         if len(merged) != 1:
             return term
         inner = merged[0]
-        return Term(
-            term.limits + inner.limits, tuple(dict.fromkeys(term.conditions + inner.conditions)), inner.factors
-        )
+        conditions = tuple(dict.fromkeys(term.conditions + inner.conditions))
+        return absorb(Term(term.limits + inner.limits, conditions, inner.factors))
 
     def collected(self, expr: Expr) -> Expr:
         """Equal sums get equal bound indices, so that SymPy adds what is alike."""

@@ -105,6 +105,7 @@ class Lowering:
         return self.graph.make("scatter", [ref], indices, self.axes, info=(), scope=scope)
 
     def assignment(self, d: Definition, scope: list[Symbol]) -> Ref:
+        self.parts: dict[tuple[Symbol, Expr, Expr], Symbol] = {}
         dense: list[Expr] = []
         updates: list[tuple[tuple, Ref, bool]] = []
         args: list[Ref] = []
@@ -121,6 +122,7 @@ class Lowering:
                         updates.append(found)
         if not updates:
             return self.lower(Add(*dense), scope)
+        updates = self.merged(updates, scope)
         base = self.lower(Add(*dense), scope) if dense else None
         args = [base] if base is not None else []
         info = []
@@ -135,6 +137,21 @@ class Lowering:
             info.append(Update(tuple(positions), len(args) - 1, repeated))
         header = ("onto" if base is not None else "zeros",)
         return self.graph.make("scatter", args, d.indices, self.axes, info=(header, *info), scope=scope)
+
+    def merged(self, updates: list[tuple[tuple, Ref, bool]], scope: list[Symbol]) -> list[tuple[tuple, Ref, bool]]:
+        """Updates at the same positions as one."""
+        found: dict[tuple, list[Ref]] = {}
+        kept: list[tuple[tuple, Ref, bool]] = []
+        for index, value, repeated in updates:
+            if repeated:
+                kept.append((index, value, repeated))
+            else:
+                found.setdefault(index, []).append(value)
+        single = [
+            (index, values[0] if len(values) == 1 else self.map("add", values, scope), False)
+            for index, values in found.items()
+        ]
+        return single + kept
 
     def expression(self, term: Term) -> Expr:
         body = guard(term.conditions, Mul(*term.factors))
@@ -183,7 +200,9 @@ class Lowering:
         for a, (lo, hi) in ranges.items():
             if a in placed:
                 return None
-            part = self.form.index(a, lo, hi)
+            if (a, lo, hi) not in self.parts:
+                self.parts[a, lo, hi] = self.form.index(a, lo, hi)
+            part = self.parts[a, lo, hi]
             self.axes[part] = Axis(lo, expand(hi - lo + 1))
             renamed[a] = part
         for e in placed.values():

@@ -275,7 +275,10 @@ class Writer:
             known = child.number in self.variables or child.op == "input"
             return f"{self.short(child)}_masked" if known else self.describe(child)
         if node.op == "map":
-            users = {"indicator": "active", "where": "chosen", "maximum": "hinge", "minimum": "capped", "mul": "product"}
+            if node.info == "where":
+                kept = self.short(node.args[1][0])
+                return f"active_{kept}" if kept else "chosen"
+            users = {"indicator": "active", "maximum": "hinge", "minimum": "capped", "mul": "product"}
             if node.info in users:
                 if node.info == "mul" and any(c.op == "map" and c.info == "pow" for c, _ in node.args):
                     return "quotient"
@@ -283,7 +286,8 @@ class Writer:
             if node.info == "add":
                 return self.role(node)
             if node.info == "pow":
-                return f"{first}_power" if first else "power"
+                squared = node.args[1][0].op == "scalar" and node.args[1][0].info == 2
+                return f"{first}_{'squared' if squared else 'power'}" if first else "power"
             if node.info in _COMPARISONS or node.info in ("and", "or", "not"):
                 return "mask"
             return f"{node.info}_{first}" if first else str(node.info)
@@ -661,11 +665,11 @@ class Writer:
                 texts.append(self.text(child, at, context)[0])
             elif is_advanced:
                 axis = (*node.axes, *node.inner)[e[1]]
-                name = self.arange((e[2], axis.size), node.letters[e[1]])
+                name = self.arange((e[2], axis), node.letters[e[1]])
                 texts.append(self.aligned((name, _ATOM), [e[1]], context)[0])
             else:
                 axis = (*node.axes, *node.inner)[e[1]]
-                texts.append(self.slice_source(e[2], axis.size, size))
+                texts.append(self.slice_source(e[2], axis, size))
         # Integers count as positions, too, once there is an array of positions.
         points = [a or (any_advanced and e[0] == "at") for e, a in zip(entries, advanced, strict=True)]
         where = [k for k, p in enumerate(points) if p]
@@ -689,7 +693,7 @@ class Writer:
         child, where = node.args[0]
         layout = self.own_layout(child)
         entries = [node.info[p] for p in layout]
-        sizes = [child.axes[p].size for p in layout]
+        sizes = [child.axes[p] for p in layout]
         source = self.text(child, tuple(range(child.rank)), layout)
         index, order = self.index(node, entries, sizes, node.order)
         return (f"{wrapped(source, _ATOM)}[{index}]", _ATOM), tuple(order)
@@ -704,12 +708,12 @@ class Writer:
         self.line(name, text)
         position = {p: k for k, p in enumerate(where)}
         entries = [node.info[position[p]] for p in layout]
-        sizes = [node.axes[p].size for p in layout]
+        sizes = [node.axes[p] for p in layout]
         index, _ = self.index(node, entries, sizes, node.order)
         self.lines.append(f"{name}[{index}] = 0")
 
     def write_scatter(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
-        shape = ", ".join(scalar_source(node.axes[p].size)[0] for p in layout)
+        shape = ", ".join(scalar_source(node.axes[p])[0] for p in layout)
         shape = f"({shape},)" if node.rank == 1 else f"({shape})"
         self.needs_dtype = True
         if not node.info:
@@ -735,7 +739,7 @@ class Writer:
 
     def write_update(self, node: Node, name: str, layout: tuple[int, ...], update: Update) -> None:
         entries = [update.index[p] for p in layout]
-        sizes = [node.axes[p].size for p in layout]
+        sizes = [node.axes[p] for p in layout]
         value, where = node.args[update.value]
         prefer = [*(p for p in self.update_order(value, where)), *range(len(node.axes) + len(node.inner))]
         index, order = self.index(node, entries, sizes, list(dict.fromkeys(prefer)))

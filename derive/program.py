@@ -43,7 +43,7 @@ _COMMUTATIVE = {"add", "mul"}
 
 @dataclass(frozen=True)
 class Axis:
-    """The values an axis runs over: ``size`` of them, from ``lo``."""
+    """The values an index runs over: ``size`` of them, from ``lo``."""
 
     lo: Expr
     size: Expr
@@ -51,14 +51,18 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An operation; ``args`` are (node, its axes as positions among this node's axes and inner axes)."""
+    """An operation.
+
+    ``args`` are (node, its axes as positions among this node's axes and inner axes); ``axes`` and ``inner`` are sizes;
+    ``order`` is the order of axes in memory, ``letters`` what the axes were called where the node was first made.
+    """
 
     number: int
     op: str
     info: Any
     args: tuple[tuple[Node, tuple[int, ...]], ...]
-    axes: tuple[Axis, ...]
-    inner: tuple[Axis, ...]
+    axes: tuple[Expr, ...]
+    inner: tuple[Expr, ...]
     kind: str
     order: tuple[int, ...]
     letters: tuple[str, ...]
@@ -130,7 +134,7 @@ class Graph:
             inner.extend(n for n in _axes_of(info) if n not in out and n not in inner)
         position = {n: k for k, n in enumerate((*out, *inner))}
         local_info = _localised(info, position)
-        sizes = tuple(axes[n] for n in out), tuple(axes[n] for n in inner)
+        sizes = tuple(axes[n].size for n in out), tuple(axes[n].size for n in inner)
         edges = tuple((r.node, tuple(position[n] for n in r.names)) for r in args)
         keyed = tuple((r.node.number, tuple(position[n] for n in r.names)) for r in ordered)
         key = (op, local_info, keyed, sizes)

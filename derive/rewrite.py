@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sympy import Add, And, Basic, Eq, Expr, Ge, Le, Mul, Not, Pow, S, Sum, Symbol, expand
+from sympy import Add, And, Basic, Eq, Expr, Ge, Gt, Le, Max, Mul, Not, Pow, S, Sum, Symbol, expand
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed
 
@@ -19,6 +19,7 @@ from derive.statement import Definition, Form, at_most, letter
 __all__ = [
     "Term",
     "about_indices",
+    "absorb",
     "assemble",
     "contract",
     "freshen",
@@ -135,6 +136,18 @@ def _assemble(term: Term) -> Expr:
     return guard([c for c in term.conditions if not inside(c)], outer * total)
 
 
+def absorb(term: Term) -> Term:
+    """max(0, a) is 0 where a > 0 does not hold: an indicator beside it says nothing."""
+    kept = []
+    for c in term.conditions:
+        if isinstance(c, Gt) and c.rhs == 0:
+            held = [f.base if isinstance(f, Pow) and f.exp.is_positive else f for f in term.factors]
+            if any(isinstance(f, Max) and set(f.args) == {S.Zero, c.lhs} for f in held):
+                continue
+        kept.append(c)
+    return Term(term.limits, tuple(kept), term.factors)
+
+
 def solve_index(expr: Expr, target: Expr, index: Symbol) -> Expr | None:
     """The index for which expr = target, if expr is index + c or c - index."""
     if isinstance(expr, Symbol):
@@ -194,10 +207,22 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
             high = expand(high.subs(s, b if high.coeff(s).is_nonnegative else a))
     found: list[Boolean] = []
     if at_most(lo - low) is not True:
-        found.append(Ge(value, lo))
+        found.append(_at_least(value, lo))
     if at_most(high - hi) is not True:
-        found.append(Le(value, hi))
+        found.append(_at_least(-value, -hi))
     return [c for c in found if c != True]  # noqa: E712
+
+
+def _at_least(value: Expr, least: Expr) -> Boolean:
+    """value >= least, as a bound on the index itself where value is index + c or c - index."""
+    for s in sorted(value.free_symbols, key=str):
+        slope = value.coeff(s)
+        rest = expand(value - slope * s)
+        if slope == 1 and s not in rest.free_symbols:
+            return Ge(s, expand(least - rest))
+        if slope == -1 and s not in rest.free_symbols:
+            return Le(s, expand(rest - least))
+    return Ge(value, least)
 
 
 def freshen(expr: Expr, form: Form) -> Expr:
