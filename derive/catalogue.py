@@ -155,7 +155,7 @@ def _is_beside(module: types.ModuleType, folder: str) -> bool:
 
 def _statements(module: types.ModuleType) -> tuple[list[Statement], list[str]]:
     kinds = _kinds()
-    found: dict[int, Statement] = {}
+    found: dict[int, Any] = {}
     for item in _items_of(module):
         if isinstance(item, kinds):
             found.setdefault(id(item), item)
@@ -164,7 +164,7 @@ def _statements(module: types.ModuleType) -> tuple[list[Statement], list[str]]:
     return [s for i, s in found.items() if i not in elsewhere], [s.name for i, s in found.items() if i in elsewhere]
 
 
-def _kinds() -> tuple[type, ...]:
+def _kinds() -> tuple[type[Any], ...]:
     from derive.statement import Loss
 
     try:

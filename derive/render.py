@@ -125,7 +125,7 @@ def compile(statement: Statement) -> types.ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     module = types.ModuleType(name)
-    file = f"<{name}>"
+    module.__file__ = file = f"<{name}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     # Dataclasses and pickle look their module up by name.
     sys.modules[name] = module
@@ -143,7 +143,9 @@ def place(template: str, page: Any, *, language: Literal["python", "latex"] = "p
 
 
 def _modules(statement: Statement, source: str) -> dict[str, str]:
-    if kind(statement) == "loss":
+    from derive.statement import Loss
+
+    if isinstance(statement, Loss):
         from derive import loss_pages
 
         return loss_pages.page(statement, source)

@@ -95,9 +95,7 @@ def test_show_shows_all_the_statements_of_a_file_in_order(
 
 @pytest.mark.parametrize("name", ["svm", "adam"])
 @pytest.mark.parametrize("form", ["text", "latex", "python"])
-def test_show_shows_losses_and_rules_of_the_catalogue(
-    name: str, form: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_shows_losses_and_rules_of_the_catalogue(name: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", name, "--as", form]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 5
 
@@ -117,9 +115,7 @@ def test_show_suggests_names_that_are_close(capsys: pytest.CaptureFixture[str]) 
 
 def test_build_writes_a_package_that_works(built: Path) -> None:
     script = "import numpy; from pkg.losses import square; print(*square.loss_and_grad(numpy.array([1.0, 2.0])))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=built.parent, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=built.parent, capture_output=True, text=True, check=True)
     assert done.stdout == "15.0 [ 6. 12.]\n"
 
 

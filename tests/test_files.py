@@ -104,6 +104,21 @@ def test_a_crlf_checkout_is_equal_and_stays_as_it_is(pages: dict[str, str], tmp_
     assert tree(tmp_path) == before
 
 
+def test_a_change_in_a_crlf_checkout_is_one_line_of_the_diff(pages: dict[str, str], tmp_path: Path) -> None:
+    write(pages, tmp_path)
+    (tmp_path / "losses/hinge.py").write_bytes(page("one = 11").replace("\n", "\r\n").encode())
+    (change,) = compare(pages, tmp_path).changed
+    lines = change.diff.splitlines()[2:]
+    assert [line for line in lines if line.startswith(("-", "+"))] == ["-one = 11", "+one = 1"]
+
+
+def test_a_page_that_every_source_shares_is_an_orphan_when_it_is_no_longer_made(
+    pages: dict[str, str], tmp_path: Path
+) -> None:
+    write({**pages, "old.py": page("x = 1", SHARED)}, tmp_path)
+    assert compare(pages, tmp_path).orphaned == ("old.py",)
+
+
 def test_an_orphan_is_found_with_crlf_and_in_a_folder_of_its_own(pages: dict[str, str], tmp_path: Path) -> None:
     write(pages, tmp_path)
     orphan = tmp_path / "old" / "ghost.py"
