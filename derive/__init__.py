@@ -6,13 +6,15 @@ vectorised NumPy code that agrees with it, all from one derivation.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from derive.differentiate import Derivation, differentiate
     from derive.errors import DeriveError, StatementError, VerificationError
-    from derive.gradcheck import gradcheck
+    from derive.gradient_check import gradcheck
     from derive.render import compile
     from derive.rule import UpdateRule
     from derive.statement import Loss
@@ -26,7 +28,7 @@ _HOME = {
     "VerificationError": "derive.errors",
     "compile": "derive.render",
     "differentiate": "derive.differentiate",
-    "gradcheck": "derive.gradcheck",
+    "gradcheck": "derive.gradient_check",
 }
 
 __all__ = [
@@ -49,3 +51,14 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """Holds ``derive.differentiate`` to the function, though importing the module of that name would replace it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -188,3 +188,9 @@ def test_a_template_that_asks_for_what_is_not_there_stops() -> None:
 def test_latex_keeps_its_braces() -> None:
     template = render.environment("latex").from_string("\\frac{{<< page >>}}{2} % {{x}} {# y #}\n")
     assert template.render(page="1") == "\\frac{{1}}{2} % {{x}} {# y #}\n"
+
+
+def test_functions_of_the_package_stay_functions_when_modules_of_their_name_are_imported() -> None:
+    script = "import derive.differentiate, derive; print(callable(derive.differentiate), callable(derive.gradcheck))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
