@@ -34,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         code: int = options.command(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where a shell has closed it
+            sys.stdout.flush()
         return code
     except SystemExit as stop:  # argparse has said what it had to say
         return stop.code if isinstance(stop.code, int) else MISUSED
     except BrokenPipeError:
-        # The reader has gone, as in `derive show svm | head`; the interpreter must not flush into it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up_on_stdout()  # the reader has gone, as in `derive show svm | head`
         return PIPE_CLOSED
     except KeyboardInterrupt:
         print("derive: interrupted", file=sys.stderr)
@@ -53,7 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISUSED
     except Exception:
         traceback.print_exc()
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:
+            _give_up_on_stdout()
         return UNFORESEEN
+
+
+def _give_up_on_stdout() -> None:
+    """Let the interpreter not try once more, at its end, to write what could not be written, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _never_fail_to_encode(stream: TextIO) -> None:
