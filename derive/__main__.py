@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _give_up_on_stdout() -> None:
-    """Let the interpreter not try once more, at its end, to write what could not be written, and change the exit code."""
+    """Keep the interpreter from writing once more at its end, which would fail again and change the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

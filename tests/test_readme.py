@@ -16,7 +16,7 @@ from derive.__main__ import main
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Blocks of Python by their first line, which names a file.
-BLOCKS = {name: body for name, body in re.findall(r"```python\n# ([^\n]+)\n(.*?)```", README, re.DOTALL)}
+BLOCKS: dict[str, str] = dict(re.findall(r"```python\n# ([^\n]+)\n(.*?)```", README, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
