@@ -139,11 +139,11 @@ def _build(options: argparse.Namespace) -> int:
             print(verify(statement), flush=True)
     done = write(_pages(sources), options.out)
     for path in done.written:
-        print(f"wrote {options.out}/{path}")
+        print(f"wrote {Path(options.out, path)}")
     for path, before in done.taken:
-        print(f"note: {options.out}/{path} was made from {before} before", file=sys.stderr)
+        print(f"note: {Path(options.out, path)} was made from {before} before", file=sys.stderr)
     for path in done.removed:
-        print(f"removed {options.out}/{path}")
+        print(f"removed {Path(options.out, path)}")
     print(f"{options.out}: {len(done.written)} written, {done.unchanged} unchanged, {len(done.removed)} removed")
     return FINE
 
@@ -157,12 +157,12 @@ def _check(options: argparse.Namespace) -> int:
         print(f"{options.out}: {len(pages)} files, all as their statements say")
         return FINE
     for change in drift.changed:
-        print(f"changed: {options.out}/{change.path}")
+        print(f"changed: {Path(options.out, change.path)}")
         print(change.diff, end="")
     for path in drift.missing:
-        print(f"missing: {options.out}/{path}")
+        print(f"missing: {Path(options.out, path)}")
     for path in drift.orphaned:
-        print(f"orphaned: {options.out}/{path}")
+        print(f"orphaned: {Path(options.out, path)}")
     count = f"{len(drift.changed)} changed, {len(drift.missing)} missing, {len(drift.orphaned)} orphaned"
     print(f"{options.out}: {count}. To mend:\n\n    {_mending(options)}")
     return FAILED

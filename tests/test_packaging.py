@@ -138,9 +138,7 @@ def test_generated_code_does_not_mention_the_toolkit() -> None:
 
 
 def test_templates_are_found_in_the_checkout_and_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    script = (
-        "from derive.render import environment; print(environment().get_template('package.py.jinja').filename)"
-    )
+    script = "from derive.render import environment; print(environment().get_template('package.py.jinja').filename)"
     in_wheel = run_installed(installed, "-c", script, cwd=tmp_path).stdout.strip()
     in_checkout = run_installed(ROOT, "-c", script, cwd=tmp_path).stdout.strip()
     assert Path(in_wheel) == installed / "derive" / "templates" / "package.py.jinja"
