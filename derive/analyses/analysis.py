@@ -50,7 +50,12 @@ class Analysis:
 
 def letter(rule: UpdateRule, name: str) -> Symbol:
     """The letter of a state or hyperparameter of a rule, or of ``x`` or ``g``, from its name in code."""
-    named = {"x": x, "g": g, **{s.name: s.symbol for s in rule.state}, **{h.name: h.symbol for h in rule.hyperparameters}}
+    named = {
+        "x": x,
+        "g": g,
+        **{s.name: s.symbol for s in rule.state},
+        **{h.name: h.symbol for h in rule.hyperparameters},
+    }
     return named[name]
 
 

@@ -197,8 +197,8 @@ WITH_MOMENTUM = (
         "This bound on kappa is largest where rho is largest",
         ((1 + r) / (1 - r)) ** 2 - (1 + r) * (r + rho) / ((1 - r) * (r - rho)),
         writing={rho: r**2 * (p - 1) / (p + 1), r: w / (1 + w)},
-        about="The product of the roots is rho, so its size is at most the square of r. Every such rho is written with one "
-        "positive p, every r below 1 with one positive w.",
+        about="The product of the roots is rho, so its size is at most the square of r. Every such rho is written with "
+        "one positive p, every r below 1 with one positive w.",
     ),
     Identity(
         "The largest bound reaches kappa at the root found above; as it grows with r, no smaller r will do",
@@ -222,8 +222,8 @@ ADAPTIVE = (
         relation={x: x, letter(adagrad, "grad_squared"): (b / a) ** 2 * letter(adagrad, "grad_squared")},
         start={letter(adagrad, "grad_squared"): 0},
         second_start={letter(adagrad, "grad_squared"): 0},
-        about="With epsilon at 0: coordinates that start alike stay alike, whatever the curvatures. To AdaGrad the bowl is "
-        "round. That is so along the axes; a valley that runs across them remains one.",
+        about="With epsilon at 0: coordinates that start alike stay alike, whatever the curvatures. To AdaGrad the "
+        "bowl is round. That is so along the axes; a valley that runs across them remains one.",
     ),
     Equivalence(
         "RMSProp moves alike in steep and shallow directions",

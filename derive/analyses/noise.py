@@ -9,12 +9,10 @@ D. Blei, Stochastic gradient descent as approximate Bayesian inference (2017), f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from sympy import Expr, Function, IndexedBase, Mul, Symbol, Sum, binomial, oo, symbols
+from sympy import Expr, Function, binomial, oo, symbols
 
 from derive.analyses.analysis import Analysis, after_step, letter
-from derive.claims import Claim, ClosedForm, Identity, Limit, decaying
+from derive.claims import ClosedForm, Identity, Limit, decaying
 from derive.optimizers.momentum import momentum
 from derive.optimizers.sgd import sgd
 from derive.rule import learning_rate, t, x
@@ -81,16 +79,16 @@ BATCHES = (
         pi_1 * A / B,
         G,
         given={pi_1: IN_BATCH[pi_1], A: SUMS[A]},
-        about="Its expected value is the sum of all gradients, each taken with the probability that it is in the batch, "
-        "divided by B.",
+        about="Its expected value is the sum of all gradients, each taken with the probability that it is in the "
+        "batch, divided by B.",
     ),
     Identity(
         "Its variance falls like 1/B, times a factor for the finite population",
         (pi_1 * Q + pi_2 * (A**2 - Q)) / B**2 - G**2,
         S**2 / B * FACTOR,
         given={**IN_BATCH, **SUMS},
-        about="The square of a sum has terms of one example and terms of two. The sum over pairs of different examples is "
-        "the square of the sum less the sum of squares.",
+        about="The square of a sum has terms of one example and terms of two. The sum over pairs of different examples "
+        "is the square of the sum less the sum of squares.",
     ),
     Identity(
         "For a single example the factor is 1",

@@ -6,7 +6,7 @@ The saddle of the catalogue has one saddle point between two minima. Close to a 
 
 from __future__ import annotations
 
-from sympy import Expr, Function, Symbol, log, oo, sqrt, symbols
+from sympy import Expr, Function, log, oo, sqrt, symbols
 
 from derive.analyses.analysis import Analysis, after_step, letter
 from derive.claims import ClosedForm, Identity, Limit, Roots, Sign, decaying
@@ -181,8 +181,8 @@ ESCAPING = (
 saddles = Analysis(
     "saddles",
     "Local minima and saddle points",
-    "Where the gradient is zero an update by the gradient is zero. At a minimum that is what one wants; at a saddle point "
-    "there is a way out, an axis along which the loss falls, and the question is how long it takes to find it.",
+    "Where the gradient is zero an update by the gradient is zero. At a minimum that is what one wants; at a saddle "
+    "point there is a way out, an axis along which the loss falls, and the question is how long it takes to find it.",
     claims=(*STANDING_STILL, *ESCAPING),
     meanings={
         x: "coordinate along the way out, from the saddle point",
