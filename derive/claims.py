@@ -172,6 +172,8 @@ def text(expr: Basic) -> str:
     """An expression on one line; an equation with a single equals sign."""
     if isinstance(expr, Eq):
         return f"{text(expr.lhs)} = {text(expr.rhs)}"
+    if isinstance(expr, sympy.Ne):
+        return f"{text(expr.lhs)} is not {text(expr.rhs)}"
     if isinstance(expr, sympy.Limit) and expr.args[2].is_infinite:
         return f"Limit({text(expr.args[0])}, {expr.args[1]}, {expr.args[2]})"
     return str(sympy.sstr(expr))

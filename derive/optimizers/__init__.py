@@ -1,0 +1,1 @@
+"""Update rules, one statement file each: mathematics only."""
