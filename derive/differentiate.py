@@ -14,15 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sympy import Abs, Add, And, Dummy, Eq, Expr, Integer, Max, Min, Mul, Ne, Not, Pow, S, Sum, Symbol, exp, expand, sign
-from sympy.core.parameters import distribute
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed, IndexedBase
 
 from derive.errors import StatementError
 from derive.naming import bases, name_sums
-from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, rebuild, substitute, sum_over
+from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, multiply, rebuild, substitute, sum_over
 from derive.rewrite import (
     Term,
     about_indices,
@@ -40,7 +40,7 @@ from derive.rewrite import (
 from derive.stable import stabilise
 from derive.statement import Definition, Form, Loss, Variable, letter, read
 
-__all__ = ["Case", "Derivation", "ExampleGradient", "Step", "differentiate"]
+__all__ = ["CHAIN_RULE", "Case", "Derivation", "ExampleGradient", "Step", "differentiate"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,9 @@ class Derivation:
         return derivation_latex(self)
 
 
+_KNOWN: WeakKeyDictionary[Loss, tuple[Any, Derivation]] = WeakKeyDictionary()
+
+
 def differentiate(loss: Loss) -> Derivation:
     """Derive the gradients of a loss.
 
@@ -134,8 +137,12 @@ def differentiate(loss: Loss) -> Derivation:
     StatementError
         If the statement is not understood.
     """
-    with distribute(False):  # 2*(a - b) is to stay a product
-        return _Deriver(loss).run()
+    stated = (loss.name, loss.value, loss.where, loss.wrt, loss.data, tuple(loss.defaults.items()))
+    known = _KNOWN.get(loss)
+    if known is None or known[0] != stated:
+        # Checks, code and report all ask for the derivation of the same loss.
+        known = _KNOWN[loss] = (stated, _Deriver(loss).run())
+    return known[1]
 
 
 def gradient_name(name: str) -> str:
@@ -180,7 +187,7 @@ def _partial(expr: Expr, position: int) -> Expr:
     if isinstance(expr, Pow):
         base, power = expr.args
         if position == 0:
-            return power * Pow(base, power - 1)
+            return multiply(power, Pow(base, power - 1))
     places, slope = _slope(expr.func, len(expr.args), position)
     return slope.xreplace(dict(zip(places, expr.args, strict=True)))
 
@@ -253,19 +260,24 @@ class _Chain:
                 wrt = element(name, at)
                 free = tuple((i, n) for i, n in zip(source.indices, source.sizes, strict=True)) + self.sized(name, shapes)
                 slope_sum = assemble(raw[name])
-                self.note("differentiate", Partial(target, wrt), Partial(source.rhs, wrt), slope_sum, (*fixed, *free))
+                local = Partial(target, wrt)
+                self.note("differentiate", local, Partial(source.rhs, wrt), slope_sum, (*fixed, *free))
+                contracted_slope = assemble(
+                    t for t in (contract(self.flat(t), self.form) for t in raw[name]) if t is not None
+                )
+                self.note("delta contraction", local, slope_sum, contracted_slope, (*fixed, *free))
                 before = Add(
                     *(
                         sum_over(
-                            Mul(adjoint, assemble([t])),
+                            multiply(adjoint, assemble([t])),
                             *((i, Integer(0), expand(n - 1)) for i, n in zip(source.indices, source.sizes, strict=True)),
                         )
                         for t in raw[name]
                     )
                 )
                 self.note(
-                    "contract deltas, factors out of sums",
-                    Partial(Symbol("loss", real=True) if not fixed else value, wrt),
+                    "sum over what uses it, contracted",
+                    Partial(self.form.value.lhs if not fixed else value, wrt),
                     before,
                     after,
                     (*fixed, *self.sized(name, shapes)),
@@ -287,9 +299,12 @@ class _Chain:
             adjoints.append(adjoint)
             spread(source, element(adjoint.name, source.indices), source.lhs)
         for name, parameter in self.parameters.items():
-            at = places.get(name) or self.targets(name, shapes)
+            at = places.setdefault(name, self.targets(name, shapes))
             total = self.collected(Add(*received.get(name, [])))
             adjoints.append(Definition(gradient_name(name), at, total, parameter.shape))
+            if not fixed:
+                wrt = Partial(self.form.value.lhs, element(name, at))
+                self.note(CHAIN_RULE, wrt, wrt, total, self.sized(name, shapes))
         return adjoints
 
     def plain(self, expr: Expr) -> bool:
@@ -300,7 +315,7 @@ class _Chain:
 
     def flat(self, term: Term) -> Term:
         """A term whose factors are no products, guards or sums themselves where they can be merged."""
-        merged = terms(Mul(*(f for f in term.factors)))
+        merged = terms(multiply(*term.factors))
         if len(merged) != 1:
             return term
         inner = merged[0]
@@ -368,7 +383,7 @@ class _Chain:
                 function, guards = function.yes, And.make_args(function.condition)
             weight = exp(function - whole)
             return [
-                (bound + lim, (*guards, *c), self.apart(weight, lim) * k, e)
+                (bound + lim, (*guards, *c), multiply(self.apart(weight, lim), k), e)
                 for lim, c, k, e in self.slopes(function, source)
             ]
         if isinstance(expr, Mul):
@@ -376,8 +391,8 @@ class _Chain:
             for n, a in enumerate(expr.args):
                 inner = self.slopes(a, source)
                 if inner:
-                    rest = Mul(*(b for m, b in enumerate(expr.args) if m != n))
-                    found += [(lim, c, self.apart(rest, lim) * k, e) for lim, c, k, e in inner]
+                    rest = multiply(*(b for m, b in enumerate(expr.args) if m != n))
+                    found += [(lim, c, multiply(self.apart(rest, lim), k), e) for lim, c, k, e in inner]
             return found
         self.note_conventions(expr)
         found = []
@@ -385,7 +400,7 @@ class _Chain:
             if slope == 0:
                 continue
             for lim, c, k, e in self.slopes(expr.args[position], source):
-                found.append((lim, c, self.apart(slope, lim) * k, e))
+                found.append((lim, c, multiply(self.apart(slope, lim), k), e))
         return found
 
     def apart(self, expr: Expr, limits: tuple) -> Expr:
@@ -407,6 +422,9 @@ def names_in(expr: Expr) -> set[str]:
 
 
 # -- the derivation of a loss -----------------------------------------------------------------------------------------------
+
+#: The rule of steps whose ``before`` is a total derivative, through all definitions.
+CHAIN_RULE = "chain rule"
 
 CONVENTIONS = {
     "max": "At a tie a maximum belongs to its first argument, arguments without parameters first: the derivative of "
@@ -502,7 +520,7 @@ class _Deriver:
             value = self.expanded(definition.rhs, [d for d in adjoints if d is not definition], form)
             element = Partial(example, Definition(parameter.name, definition.indices, S.Zero).lhs)
             free = ((index, size), *zip(definition.indices, parameter.shape, strict=True))
-            chain.note("substitute what was derived", element, definition.rhs, value, free)
+            chain.note(CHAIN_RULE, element, element, value, free)
             spelled = self.expanded(value, list(form.definitions[:-1]), form, forward=True)
             if spelled != value and spelled.count_ops() < 120:
                 chain.note("substitute definitions", element, value, spelled, free)
@@ -564,6 +582,8 @@ class _Deriver:
                 if set(c.args) == {index, label}
             }
             result = assume(value, truth)
+            if holds:
+                result = substitute(result, {index: label})
             at = tuple(label if holds and i == index else i for i in indices)
             element = Indexed(IndexedBase(Symbol(name, real=True)), *at)
             yield Case(Eq(index, label) if holds else Ne(index, label), Partial(example, element), result)

@@ -18,13 +18,15 @@ from derive import arguments
 from derive.differentiate import Derivation, differentiate, gradient_name
 from derive.errors import StatementError
 from derive.lower import Lowering
+from derive.numbering import equation_numbers
 from derive.numpy_source import Output, Writer, scalar_source
 from derive.statement import Form, Loss, Variable
 from derive.text import definition_text
 
 __all__ = ["page"]
 
-_OWN_NAMES = {"np", "math", "dtype", "loss", "grad", "loss_and_grad", "Gradient", "NamedTuple", "float"}
+#: What the lines of a function call; an argument of such a name gets another one inside the function.
+_CALLED = ("Gradient", "builtins", "dtype", "float", "int", "abs", "max", "min", "math", "np", "numpy", "_math")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class _Module:
                     self.optional.add(o.ref.node.number)
         self.gradients = [gradient_name(p.name) for p in self.form.parameters]
         self.sources = self.size_sources()
+        self.argument_names = {v.name for v in self.form.arguments} | {n for n, _ in self.form.hyperparameters}
 
     def output(self, definition: object) -> Output:
         ref = self.lowering.define(definition)  # type: ignore[arg-type]
@@ -88,10 +91,11 @@ class _Module:
     # -- the page --------------------------------------------------------------------------------------------------------
 
     def page(self, banner: str) -> Page:
+        value = self.form.value.name
         functions = (
-            self.function("loss", ["loss"]),
+            self.function("loss", [value]),
             self.function("grad", self.gradients),
-            self.function("loss_and_grad", ["loss", *self.gradients]),
+            self.function("loss_and_grad", [value, *self.gradients]),
         )
         check = self.check()
         text = "\n".join(line for f in (*functions, check) for line in f.body)
@@ -99,11 +103,16 @@ class _Module:
         checks = needed_checks(check.body)
         if any("numbers." in c for c in checks):
             imports.append("import numbers")
+        if "builtins." in text:
+            imports.append("import builtins")
         if "math." in text:
             imports.insert(0, "import math")
         if len(self.gradients) > 1:
             imports.append("from typing import NamedTuple")
-        imports += ["", "import numpy as np"] if imports else ["import numpy as np"]
+        if "math" in self.argument_names:
+            imports = ["import math as _math" if i == "import math" else i for i in imports]
+        arrays = ["import numpy", "import numpy as np"] if "np" in self.argument_names else ["import numpy as np"]
+        imports += ["", *arrays] if imports else arrays
         exports = ['"Gradient"'] if len(self.gradients) > 1 else []
         exports += ['"grad"', '"loss"', '"loss_and_grad"']
         about = self.derivation.loss.about or f"The loss {self.form.name}, generated from its statement."
@@ -152,17 +161,20 @@ class _Module:
         return f"{name}({', '.join(arguments)}) -> {returns}"
 
     def function(self, name: str, results: Sequence[str]) -> Function:
-        reserved = _OWN_NAMES | {v.name for v in self.form.arguments} | {n for n, _ in self.form.hyperparameters}
-        reserved |= {s.name for s in self.form.sizes} | {o.name for o in self.definitions} | {"i", "j"} - {"i", "j"}
-        arguments = {v.name for v in self.form.arguments} | {n for n, _ in self.form.hyperparameters}
-        renamed = {o.name: o.name for o in self.definitions}
+        arguments = self.argument_names
+        inputs = {n: f"{n}_" for n in arguments if n in _CALLED}
+        reserved = set(_CALLED) | arguments | {s.name for s in self.form.sizes}
+        renamed = {}
         for o in self.definitions:
-            while renamed[o.name] in arguments or renamed[o.name] in ("np", "math", "dtype"):
+            renamed[o.name] = o.name
+            while renamed[o.name] in arguments or renamed[o.name] in _CALLED:
                 renamed[o.name] += "_"
         definitions = [Output(renamed[o.name], o.ref, o.order) for o in self.definitions]
         wanted = [renamed[r] for r in results]
         named = {number: renamed[n] for number, n in self.named.items()}
-        writer = Writer(named=named, reserved=set(reserved) | set(renamed.values()), optional=self.optional)
+        writer = Writer(named=named, reserved=reserved | set(renamed.values()), optional=self.optional, inputs=inputs)
+        if name == "loss_and_grad":
+            writer.numbers = {renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed}
         writer.write(definitions, [o for o in definitions if o.name in wanted])
         lines = list(writer.lines)
         gradient = ", ".join(wanted[-len(self.gradients) :])
@@ -178,7 +190,10 @@ class _Module:
             ending = "return " + lines.pop().removeprefix(f"{wanted[-1]} = ")
         elif name == "loss" and lines and lines[-1].startswith(f"{wanted[0]} = "):
             ending = f"return float({lines.pop().removeprefix(f'{wanted[0]} = ')})"
+        if "float" in arguments:
+            ending = re.sub(r"\bfloat\(", "builtins.float(", ending)
         lines.append(ending)
+        lines = [self.spelled(line) for line in lines]
         kind = "Gradient" if len(self.gradients) > 1 else "np.ndarray" if self.form.parameters[0].shape else "float"
         returns = {"loss": "float", "grad": kind, "loss_and_grad": f"tuple[float, {kind}]"}[name]
         return Function(
@@ -187,6 +202,13 @@ class _Module:
             docstring=tuple(self.docstring(name)),
             body=tuple([*self.prologue(lines, writer.needs_dtype), *lines]),
         )
+
+    def spelled(self, line: str) -> str:
+        """The line with modules under names that no argument takes."""
+        for module, long in (("np", "numpy"), ("math", "_math")):
+            if module in self.argument_names:
+                line = re.sub(rf"\b{module}\.", f"{long}.", line)
+        return line
 
     def summary(self, name: str) -> str:
         parameters = ", ".join(p.name for p in self.form.parameters)
@@ -224,6 +246,9 @@ class _Module:
         names = [v.name for v in self.form.arguments] + [n for n, _ in self.form.hyperparameters]
         joined = ", ".join(names)
         left = joined if len(names) > 1 else f"{joined},"
+        called = [n for n in names if n in _CALLED]
+        for n in called:
+            left = re.sub(rf"\b{n}\b", f"{n}_", left)
         yield f"{left} = _arguments({joined})"
         text = "\n".join(lines)
         for size in self.form.sizes:
@@ -237,14 +262,28 @@ class _Module:
     def size_sources(self) -> dict[Symbol, str]:
         """How each size is read off the shape of an argument."""
         found: dict[Symbol, str] = {}
-        for exact in (True, False):
-            for v in self.form.arguments:
-                for axis, size in enumerate(v.shape):
-                    for s in sorted(size.free_symbols, key=str):
-                        rest = expand(size - s)
-                        if s not in found and (rest == 0 if exact else isinstance(rest, Integer)):
-                            less = "" if rest == 0 else f" {'-' if rest > 0 else '+'} {abs(rest)}"
-                            found[s] = f"{v.name}.shape[{axis}]{less}"
+        uses = [(v, axis, size) for v in self.form.arguments for axis, size in enumerate(v.shape)]
+        for simplest in (1, 2, 3):
+            for v, axis, size in uses:
+                for s in sorted(size.free_symbols, key=str):
+                    slope = size.coeff(s)
+                    rest = expand(size - slope * s)
+                    if s in found or not isinstance(rest, Integer) or not isinstance(slope, Integer) or slope < 1:
+                        continue
+                    if simplest < (1 if rest == 0 and slope == 1 else 2 if slope == 1 else 3):
+                        continue
+                    source = f"{v.name}.shape[{axis}]"
+                    if rest != 0:
+                        source += f" {'-' if rest > 0 else '+'} {abs(rest)}"
+                    if slope != 1:
+                        source = f"({source}) // {slope}" if rest != 0 else f"{source} // {slope}"
+                    found[s] = source
+        for name in sorted({s.name for s in self.form.sizes} | {n for n, _ in self.form.hyperparameters}):
+            if name in _CALLED:
+                raise StatementError(
+                    f"loss '{self.form.name}', its declarations: generated code uses the name `{name}` itself; give the size "
+                    "or hyperparameter another name"
+                )
         for s in self.form.sizes:
             if s not in found:
                 raise StatementError(
@@ -286,7 +325,8 @@ class _Module:
         sizes = [s for s in form.sizes if s in needed]
         if sizes:
             body.append(f"sizes = _sizes({entries})")
-            body += [f'{s.name} = sizes["{s.name}"]' for s in sizes]
+            known = {s for v in form.arguments for e in v.shape for s in e.free_symbols if entry_source(e) != "None"}
+            body += [f'{s.name} = sizes["{s.name}"]' if s in known else f"{s.name} = {self.sources[s]}" for s in sizes]
         else:
             body.append(f"_sizes({entries})")
         body += numbers + after
@@ -332,7 +372,7 @@ def entry_source(size: Expr) -> str:
         return f'"{size.name}"'
     symbols = sorted(size.free_symbols, key=str)
     rest = expand(size - symbols[0])
-    if len(symbols) == 1 and isinstance(rest, Integer):
+    if len(symbols) == 1 and isinstance(rest, Integer) and size.coeff(symbols[0]) == 1:
         return f'("{symbols[0].name}", {rest})'
     return "None"
 

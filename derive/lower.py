@@ -50,7 +50,7 @@ from sympy import (
 )
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Sigmoid, Softplus, Where, rebuild, substitute
+from derive.notation import LogSumExp, Sigmoid, Softplus, Where, multiply, rebuild, substitute
 from derive.program import Axis, Graph, Ref, Update
 from derive.rewrite import Term, about_indices, guard, opened, terms
 from derive.statement import Definition, Form, at_most
@@ -154,7 +154,7 @@ class Lowering:
         return single + kept
 
     def expression(self, term: Term) -> Expr:
-        body = guard(term.conditions, Mul(*term.factors))
+        body = guard(term.conditions, multiply(*term.factors))
         return Sum(body, *term.limits) if term.limits else body
 
     def placed(self, part: Expr, d: Definition) -> list[Term] | None:
@@ -186,11 +186,16 @@ class Lowering:
                 else:
                     rest.append(c)
             elif isinstance(c, Ge | Le) and c.lhs in own and self.constant(c.rhs):
-                lo, hi = ranges.setdefault(c.lhs, [S.Zero, self.axes[c.lhs].size - 1])
+                lo, hi = ranges.get(c.lhs, (S.Zero, self.axes[c.lhs].size - 1))
                 if isinstance(c, Ge):
-                    ranges[c.lhs][0] = c.rhs if at_most(lo - c.rhs) else lo
+                    tighter, looser, narrowed = at_most(lo - c.rhs), at_most(c.rhs - lo), [c.rhs, hi]
                 else:
-                    ranges[c.lhs][1] = c.rhs if at_most(c.rhs - hi) else hi
+                    tighter, looser, narrowed = at_most(c.rhs - hi), at_most(hi - c.rhs), [lo, c.rhs]
+                if tighter:
+                    ranges[c.lhs] = narrowed
+                elif not looser:
+                    # Which bound is the narrower depends on sizes known only at run time.
+                    rest.append(c)
             else:
                 rest.append(c)
         if not placed and not ranges:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sympy import Add, Basic, Expr, Integer, Mul, Sum, Symbol, expand
 from sympy.tensor.indexed import Indexed, IndexedBase
 
-from derive.notation import LogSumExp, Where, rebuild, substitute
+from derive.notation import LogSumExp, Where, multiply, rebuild, substitute
 from derive.rewrite import freshen
 from derive.statement import Definition, Form
 
@@ -85,7 +85,7 @@ class _Namer:
         if isinstance(expr, Add):
             return Add(*(self.lift(a, scope, linear) for a in expr.args))
         if isinstance(expr, Mul):
-            return Mul(
+            return multiply(
                 *(
                     self.lift(a, scope, linear and self.linear_in(a, [b for b in expr.args if b is not a]))
                     for a in expr.args

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sympy import Basic, Expr, Integer, Max, Min, Sum, Tuple, sympify
+from sympy import Basic, Expr, Integer, Max, Min, Mul, Sum, Tuple, sympify
+from sympy.core.parameters import distribute
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed
 
-__all__ = ["LogSumExp", "Partial", "Sigmoid", "Softplus", "Where", "indicator", "rebuild", "sum_over", "substitute"]
+__all__ = ["LogSumExp", "Partial", "Sigmoid", "Softplus", "Where", "indicator", "multiply", "rebuild", "sum_over", "substitute"]
 
 
 class _Real(Expr):
@@ -85,10 +86,18 @@ def sum_over(expr: Expr, *limits: Any) -> Expr:
     return Sum(expr, *limits)
 
 
+def multiply(*factors: Any) -> Any:
+    """The product, as written: SymPy would turn 2*(a - b) into 2*a - 2*b."""
+    with distribute(False):
+        return Mul(*factors)
+
+
 def rebuild(expr: Basic, args: tuple[Basic, ...]) -> Basic:
     """The node with other arguments; heads that would evaluate or reorder themselves are held."""
     if args == expr.args:
         return expr
+    if isinstance(expr, Mul):
+        return multiply(*args)
     if isinstance(expr, Max | Min):
         return type(expr)(*args, evaluate=False)
     return expr.func(*args)

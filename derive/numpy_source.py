@@ -92,7 +92,7 @@ def scalar_source(e: Expr) -> Text:
 
 def product_source(e: Mul) -> Text:
     if e.could_extract_minus_sign():
-        return "-" + wrapped(scalar_source(-e), _PRODUCT), _UNARY
+        return minus_sign(scalar_source(-e))
     above, below = e.as_numer_denom()
     factors = [scalar_source(f) for f in Mul.make_args(above) if f != 1]
     text = " * ".join(wrapped(f, _PRODUCT) for f in factors) or "1"
@@ -115,17 +115,22 @@ class Writer:
         Names that a new variable must not take.
     optional : set of int
         Nodes whose names are the toolkit's own: they get a line only if they are used more than once.
+    numbers : dict
+        Equation numbers of variables.
+    inputs : dict
+        Names of arguments inside the function, where they differ.
     """
 
     named: dict[int, str]
     reserved: set[str]
     optional: set[int] = field(default_factory=set)
+    inputs: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     variables: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     aranges: dict[tuple[Expr, Expr], str] = field(default_factory=dict)
     uses: dict[int, int] = field(default_factory=dict)
     users: dict[int, list[Node]] = field(default_factory=dict)
-    comments: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
     needs_dtype: bool = False
 
     # -- the walk --------------------------------------------------------------------------------------------------------
@@ -161,18 +166,28 @@ class Writer:
         node = output.ref.node
         layout = tuple(output.ref.names.index(n) for n in output.order)
         if node.number in self.variables or node.op in ("input", "scalar"):
-            if result:
+            if result and self.variables.get(node.number) != (output.name, layout):
                 source = self.exact(node, layout)
                 # What is returned must not share memory with an argument or another result.
                 self.line(output.name, f"{wrapped(source, _ATOM)}.copy()" if node.rank else source[0])
+                self.mark(output.name)
             return
         view = result and node.op == "take" and not any(e[0] == "gather" for e in node.info)
         self.materialise(node, output.name, layout)
         if view:
-            self.lines[-1] += ".copy()"
+            line, separator, comment = self.lines[-1].partition("  # ")
+            self.lines[-1] = f"{line}.copy(){separator}{comment}"
 
     def line(self, name: str, text: str) -> None:
         self.lines.append(f"{name} = {text}")
+
+    def mark(self, name: str) -> None:
+        """Put the number of the equation that defines a quantity behind the line that finishes it."""
+        number = self.numbers.get(name)
+        if number is None or not self.lines:
+            return
+        line, separator, known = self.lines[-1].partition("  # ")
+        self.lines[-1] = f"{line}  # {known + ', ' if separator else ''}({number})"
 
     def materialise(self, node: Node, name: str | None = None, layout: tuple[int, ...] | None = None) -> None:
         """Give a node a line of its own."""
@@ -190,6 +205,7 @@ class Writer:
             text = self.fitted(node, name, layout)
             self.line(name, text)
         self.variables[node.number] = (name, layout)
+        self.mark(name)
 
     def fitted(self, node: Node, name: str, layout: tuple[int, ...]) -> str:
         """The expression, with its longest parts given lines of their own until it fits the page."""
@@ -253,7 +269,7 @@ class Writer:
         if node.number in self.variables:
             return self.variables[node.number][0]
         if node.op == "input":
-            return str(node.info)
+            return self.inputs.get(node.info, node.info)
         if node.op in ("map", "take"):
             return next((n for n in (self.short(c) for c, _ in node.args) if n), "")
         return ""
@@ -322,7 +338,7 @@ class Writer:
         """The node as an expression that broadcasts in a context of axes."""
         known = self.variables.get(node.number)
         if known is None and node.op == "input":
-            known = (node.info, tuple(range(node.rank)))
+            known = (self.inputs.get(node.info, node.info), tuple(range(node.rank)))
         if known is not None:
             return self.aligned((known[0], _ATOM), [axes[p] for p in known[1]], context)
         if node.op == "scalar":
@@ -437,9 +453,8 @@ class Writer:
         parts: list[tuple[bool, Text]] = []
         for child, where in node.args:
             text = self.text(child, tuple(axes[p] for p in where), context)
-            if text[0].startswith("-") and text[1] >= _SUM:
-                inner = text[0][1:]
-                parts.append((True, (inner, _PRODUCT if text[1] == _UNARY else text[1])))
+            if is_negative(text):
+                parts.append((True, (text[0][1:], text[1])))
             else:
                 parts.append((False, text))
         # A sum reads better when it does not begin with a minus; arrays come before scalars.
@@ -473,8 +488,8 @@ class Writer:
                 below.append(self.text(inner, tuple(at[p] for p in inner_where), context))
                 continue
             text = self.text(child, at, context)
-            if text[0].startswith("-") and text[1] == _UNARY:
-                minus, text = not minus, (text[0][1:], _PRODUCT)
+            if is_negative(text):
+                minus, text = not minus, (text[0][1:], text[1])
             above.append(text)
         if self_product and len(above) == 2:
             return f"{wrapped(above[0], _ATOM)}**2", _POWER
@@ -483,7 +498,7 @@ class Writer:
         for t in below:
             result, level = f"{wrapped((result, level), _PRODUCT)} / {wrapped(t, _UNARY)}", _PRODUCT
         if minus:
-            return "-" + wrapped((result, level), _PRODUCT), _UNARY
+            return minus_sign((result, level))
         return result, level
 
     def inverted(self, node: Node) -> tuple[Node, tuple[int, ...]] | None:
@@ -745,8 +760,9 @@ class Writer:
         index, order = self.index(node, entries, sizes, list(dict.fromkeys(prefer)))
         text = self.text(value, where, tuple(order))
         if update.repeated:
-            self.lines.append(f"np.add.at({name}, ({index}), {text[0]})" if "," in index else f"np.add.at({name}, {index}, {text[0]})")
-        elif text[0].startswith("-") and text[1] == _UNARY:
+            where_to = f"np.s_[{index}]" if ":" in index else f"({index})" if "," in index else index
+            self.lines.append(f"np.add.at({name}, {where_to}, {text[0]})")
+        elif is_negative(text):
             self.lines.append(f"{name}[{index}] -= {text[0][1:]}")
         else:
             self.lines.append(f"{name}[{index}] += {text[0]}")
@@ -755,10 +771,17 @@ class Writer:
         return [where[p] for p in self.own_layout(value)]
 
 
+def minus_sign(text: Text) -> Text:
+    """Minus a product or anything that binds more tightly; -a * b binds as a product does."""
+    return f"-{wrapped(text, _PRODUCT)}", _PRODUCT if text[1] == _PRODUCT else _UNARY
+
+
+def is_negative(text: Text) -> bool:
+    return text[0].startswith("-") and text[1] in (_PRODUCT, _UNARY)
+
+
 def negated(text: Text) -> str:
-    if text[0].startswith("-") and text[1] == _UNARY:
-        return text[0][1:]
-    return "-" + wrapped(text, _UNARY)
+    return text[0][1:] if is_negative(text) else minus_sign(text)[0]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sympy import Add, And, Basic, Eq, Expr, Ge, Gt, Le, Max, Mul, Not, Pow, S, 
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Where, rebuild, substitute, sum_over
+from derive.notation import LogSumExp, Where, multiply, rebuild, substitute, sum_over
 from derive.statement import Definition, Form, at_most, letter
 
 __all__ = [
@@ -121,8 +121,8 @@ def _assemble(term: Term) -> Expr:
     def inside(e: Basic) -> bool:
         return not bound.isdisjoint(e.free_symbols)
 
-    outer: Expr = Mul(*(f for f in term.factors if not inside(f)))
-    inner: Expr = Mul(*(f for f in term.factors if inside(f)))
+    outer: Expr = multiply(*(f for f in term.factors if not inside(f)))
+    inner: Expr = multiply(*(f for f in term.factors if inside(f)))
     within = [c for c in term.conditions if inside(c)]
     used = set().union(*(e.free_symbols for e in (*within, inner)))
     limits = []
@@ -130,10 +130,10 @@ def _assemble(term: Term) -> Expr:
         if index in used or index in {s for lim in term.limits for e in lim[1:] for s in e.free_symbols}:
             limits.append((index, lo, hi))
         else:
-            outer = outer * expand(hi - lo + 1)
+            outer = multiply(outer, expand(hi - lo + 1))
     # Numbers and sizes read better in front of a guard than under it.
     total = sum_over(guard(within, inner), *limits)
-    return guard([c for c in term.conditions if not inside(c)], outer * total)
+    return guard([c for c in term.conditions if not inside(c)], multiply(outer, total))
 
 
 def absorb(term: Term) -> Term:
@@ -177,12 +177,16 @@ def contract(term: Term, form: Form) -> Term | None:
                     solution = solve_index(here, there, index)
                     if solution is None:
                         continue
+                    allowed = range_of(solution, lo, hi, form)
+                    if any(len(c.free_symbols & set(form.ranges)) > 1 for c in allowed):
+                        # The index would run over a range that depends on others: a scatter does better.
+                        continue
                     rest = Term(term.limits, tuple(c for c in term.conditions if c != condition), term.factors)
                     replaced = rest.replace({index: solution}, without=index)
                     if replaced is None:
                         return None
                     term = Term(
-                        replaced.limits, replaced.conditions + tuple(range_of(solution, lo, hi, form)), replaced.factors
+                        replaced.limits, replaced.conditions + tuple(allowed), replaced.factors
                     )
                     again = True
                     break

@@ -20,25 +20,39 @@ __all__ = ["stabilise"]
 
 def stabilise(form: Form) -> Iterator[tuple[str, Definition, tuple[Definition, ...]]]:
     """Each definition with the definitions that replace it; the first item names the rule, or is empty."""
-    known: dict[str, Definition] = {}
-    logs: dict[str, Definition] = {}
     taken = {v.name for v in form.arguments} | {d.name for d in form.definitions} | {n for n, _ in form.hyperparameters}
+    rules = _Rules()
+    rewritten: list[Definition] = []
     for definition in form.definitions:
-        rules = _Rules(known, logs)
-        rhs = rules.rewrite(definition.rhs)
-        new = [Definition(definition.name, definition.indices, rhs, definition.sizes)]
-        logarithm = rules.log_of(rhs) if _is_exponential(rhs) else None
-        if logarithm is not None and isinstance(rhs, exp | Sum | Add | Mul | Pow):
-            # Whoever takes the logarithm of this quantity shall find it, rather than undo an exponential.
-            name = f"log_{definition.name}"
+        rules.asked[definition.name] = set()
+        rules.user = definition.name
+        d = Definition(definition.name, definition.indices, rules.rewrite(definition.rhs), definition.sizes)
+        rewritten.append(d)
+        rules.known[d.name] = d
+        if isinstance(d.rhs, exp | Sum | Add | Mul | Pow) and rules.exponential(d.rhs):
+            name = f"log_{d.name}"
             while name in taken:
                 name += "_"
             taken.add(name)
-            companion = Definition(name, definition.indices, logarithm, definition.sizes)
-            logs[definition.name] = companion
-            new = [companion, Definition(definition.name, definition.indices, exp(companion.lhs), definition.sizes)]
-        known[definition.name] = new[-1]
-        yield ("log of a sum of exponentials" if rhs != definition.rhs or len(new) > 1 else "", definition, tuple(new))
+            rules.asked[name] = set()
+            rules.user = name
+            logarithm = rules.log_of(d.rhs)
+            if logarithm is not None:
+                rules.logs[d.name] = Definition(name, d.indices, logarithm, d.sizes)
+    # Where some definition takes the logarithm of a quantity, that logarithm gets a definition, and the quantity is
+    # its exponential; elsewhere the quantity stays what it was.
+    wanted = {d.name for d in form.definitions}
+    for name in sorted(wanted):
+        wanted |= rules.asked[name]
+    for _ in rules.logs:
+        for name in sorted(wanted & set(rules.asked)):
+            wanted |= rules.asked[name]
+    for before, d in zip(form.definitions, rewritten, strict=True):
+        companion = rules.logs.get(d.name)
+        new: tuple[Definition, ...] = (d,)
+        if companion is not None and companion.name in wanted:
+            new = (companion, Definition(d.name, d.indices, exp(companion.lhs), d.sizes))
+        yield ("log of a sum of exponentials" if new != (before,) else "", before, new)
 
 
 def _is_exponential(expr: Expr) -> bool:
@@ -57,9 +71,11 @@ def _is_exponential(expr: Expr) -> bool:
 
 
 class _Rules:
-    def __init__(self, known: dict[str, Definition], logs: dict[str, Definition]) -> None:
-        self.known = known
-        self.logs = logs
+    def __init__(self) -> None:
+        self.known: dict[str, Definition] = {}
+        self.logs: dict[str, Definition] = {}
+        self.asked: dict[str, set[str]] = {}
+        self.user = ""
 
     def reference(self, expr: Expr, to: dict[str, Definition]) -> Definition | None:
         if isinstance(expr, Indexed):
@@ -87,6 +103,7 @@ class _Rules:
             return log(expr) if expr.is_positive else None
         companion = self.reference(expr, self.logs)
         if companion is not None:
+            self.asked[self.user].add(companion.name)
             return self.instance(companion, expr, companion.lhs)
         if isinstance(expr, exp):
             return expr.args[0]

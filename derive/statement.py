@@ -274,7 +274,10 @@ class _Reader:
         if isinstance(loss.value, Relational | str) or not isinstance(loss.value, Expr | int | float):
             raise self.refuse(f"the value must be a SymPy expression, not {type(loss.value).__name__}", loss.value)
         value = self.parse(_sympified(loss.value), {})
-        self.definitions.append(Definition("loss", (), value))
+        name = "loss"
+        while name in self.kind:
+            name += "_"
+        self.definitions.append(Definition(name, (), value))
         return self.finish()
 
     def declare(self, thing: Any, group: str) -> None:
@@ -656,7 +659,7 @@ class _Reader:
             for (mine, user), (other, _) in ((sides[0], sides[1]), (sides[1], sides[0])):
                 if isinstance(mine, Indexed) and self.kind.get(str(mine.base.label)) == "data":
                     name = str(mine.base.label)
-                    if other in self.ranges:
+                    if other in self.ranges and isinstance(c, Eq | Ne):
                         self.limit_labels(name, self.ranges[other])
                     elif not other.is_number and not isinstance(other, Indexed):
                         self.as_value.setdefault(name, f"{self.place}, `{user}`")
