@@ -154,12 +154,13 @@ def _modules(statement: Statement, source: str) -> dict[str, str]:
     return rule_pages.page(statement, source)
 
 
-def _shared_pages() -> dict[str, str]:
+@functools.cache
+def _shared_pages() -> Mapping[str, str]:
     """The pages that are the same whatever is built."""
     packages = {
         path: place("package.py.jinja", _Package(banner(SHARED), docstring)) for path, docstring in _PACKAGES.items()
     }
-    return union(packages, *(m.page() for m in _present("difference", "descent")))
+    return types.MappingProxyType(union(packages, *(m.page() for m in _present("difference", "descent"))))
 
 
 def _reports(statements: Sequence[Statement], source: str) -> dict[str, str]:

@@ -118,6 +118,7 @@ def placed() -> list[tuple[str, Any]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render, "place", watch)
+        render._shared_pages.cache_clear()
         render.pages(catalogue(), source=CATALOGUE)
     return seen
 
