@@ -41,7 +41,7 @@ _NEIGHBOURS: Final = 32
 _NOISE_DIRECTIONS: Final = 5
 #: Spacings of the grids on which noise is measured: coarser ones for functions that do not move on the finer ones.
 _GRIDS: Final = (3e-14, 1e-12, 1e-9, 1e-6)
-_LONG: Final = 3.0
+_LONG: Final = 10.0
 _WORST: Final = 5
 
 
@@ -410,7 +410,9 @@ class _Subject:
 
 
 def _same(old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> bool:
-    return old.dtype == new.dtype and old.shape == new.shape and bool(np.all((old == new) | ((old != old) & (new != new))))
+    return (
+        old.dtype == new.dtype and old.shape == new.shape and bool(np.all((old == new) | ((old != old) & (new != new))))
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- checking
