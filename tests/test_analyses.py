@@ -388,12 +388,11 @@ def test_the_variance_settles_where_the_recurrence_says(
     sgd, rng, sigma = generated["sgd"], np.random.default_rng(3), 2.0
     x = np.zeros(PARTICLES)
     state = sgd.init(x)
-    formula = noise_theory.LEVELS[1].formula
     q = (1 - rate * curvature) ** 2
     for t in range(1, 121):
         sgd.step(x, curvature * x + sigma * rng.standard_normal(PARTICLES), state, learning_rate=rate)
         if t in (1, 2, 5, 20, 120):
-            expected = number(formula, learning_rate=rate, sigma=sigma, q=q, t=t)
+            expected = number(noise_theory.VARIANCE, learning_rate=rate, sigma=sigma, q=q, t=t)
             assert x.var() == pytest.approx(expected, rel=0.035)
     level = number(noise_theory.LEVEL, learning_rate=rate, sigma=sigma, c=curvature)
     assert x.var() == pytest.approx(level, rel=0.035)

@@ -54,6 +54,8 @@ MOMENTUM_STEP = after_step(momentum, g=NOISY, learning_rate=learning_rate, rho=r
 
 #: The variance of x after a step of plain descent.
 SPREAD = covariance(PLAIN_STEP, PLAIN_STEP)
+#: Of x after t steps from a fixed start, and where that settles.
+VARIANCE = learning_rate**2 * sigma**2 * (1 - q**t) / (1 - q)
 LEVEL = learning_rate * sigma**2 / (c * (2 - learning_rate * c))
 SHARED = (1 - rho) * (2 * (1 + rho) - learning_rate * c)
 LEVEL_WITH_MOMENTUM = {
@@ -124,11 +126,11 @@ LEVELS = (
         V(t),
         recurrence=q * V(t - 1) + learning_rate**2 * sigma**2,
         start=0,
-        formula=learning_rate**2 * sigma**2 * (1 - q**t) / (1 - q),
+        formula=VARIANCE,
     ),
     Limit(
         "At a constant learning rate it does not go to 0 but settles",
-        learning_rate**2 * sigma**2 * (1 - q**t) / (1 - q),
+        VARIANCE,
         t,
         oo,
         value=learning_rate**2 * sigma**2 / (1 - q),

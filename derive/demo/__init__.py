@@ -1,0 +1,84 @@
+"""``derive demo``: train on real data with every optimizer, and draw what the lecture tells.
+
+Everything that runs here is generated code. ``run`` writes one HTML page that needs nothing beside it, and its pictures
+once more as files.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derive.errors import MissingToolError, OutputError
+
+if TYPE_CHECKING:
+    from derive.demo.page import Section
+
+__all__ = ["run"]
+
+_NEEDED = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+
+
+def run(out: Path) -> Path:
+    """Train, draw, and write ``index.html`` and ``pictures/*.svg`` below ``out``.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    MissingToolError
+        When matplotlib or scikit-learn is not installed.
+    OutputError
+        When ``out`` cannot be written.
+    """
+    missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingToolError(
+            f"the demo needs {' and '.join(missing)}: install the extra, pip install 'derive-numpy[demo]'"
+        )
+    _make_directory(out / "pictures")
+
+    from threadpoolctl import threadpool_limits
+
+    from derive.demo.page import write
+
+    tell = _Clock()
+    # The matrices are small: two threads that wait for each other are slower than one.
+    with threadpool_limits(limits=1):
+        sections = [section for make in _sections() for section in make(tell)]
+    page = write(sections, out)
+    tell("done")
+    return page
+
+
+def _sections() -> Iterator[Callable[[Callable[[str], None]], list[Section]]]:
+    from derive.demo import digits, first_steps, gradient_cost, problems, surfaces
+
+    yield digits.sections
+    yield surfaces.sections
+    yield problems.sections
+    yield first_steps.sections
+    yield gradient_cost.sections
+
+
+class _Clock:
+    """Prints what happens and when."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        print(f"[{time.perf_counter() - self.start:5.1f} s] {what}", flush=True)
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{error.filename or directory}: {error.strerror or error}") from error
