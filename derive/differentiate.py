@@ -12,17 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sympy import Abs, Add, And, Dummy, Eq, Expr, Integer, Max, Min, Mul, Ne, Not, Pow, S, Sum, Symbol, exp, expand, sign
+from sympy import Abs, Add, And, Dummy, Eq, Expr, Ge, Gt, Integer, Max, Min, Mul, Ne, Not, Pow, S, Sum, Symbol, exp, expand, sign
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed, IndexedBase
 
 from derive.errors import StatementError
-from derive.naming import bases, name_sums
-from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, multiply, rebuild, substitute, sum_over
+from derive.naming import name_sums
+from derive.notation import (
+    LogSumExp,
+    Partial,
+    Sigmoid,
+    Softplus,
+    Where,
+    bases,
+    free_symbols,
+    multiply,
+    rebuild,
+    relation,
+    substitute,
+    sum_over,
+)
 from derive.rewrite import (
     Term,
     about_indices,
@@ -96,7 +109,6 @@ class Derivation:
         The gradient of each parameter, by the parameter as the user declared it.
     example_gradients : tuple of ExampleGradient
         Where the value is a sum over examples: the gradient of one example's loss.
-    steps : tuple of Step
     conventions : tuple of str
         What holds where a derivative does not exist.
     """
@@ -107,9 +119,14 @@ class Derivation:
     adjoints: tuple[Definition, ...]
     gradients: dict[Any, Expr]
     example_gradients: tuple[ExampleGradient, ...]
-    steps: tuple[Step, ...]
     conventions: tuple[str, ...]
     ranges: dict[Symbol, tuple[Expr, Expr]] = field(default_factory=dict, repr=False)
+    raw_steps: tuple[Step, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, their indices with the letters of the blackboard."""
+        return tuple(tidy_step(s) for s in self.raw_steps)
 
     def gradient(self, name: str) -> Definition:
         """The definition of the gradient of the parameter called ``name``."""
@@ -203,7 +220,7 @@ def _chosen(expr: Expr, position: int) -> Expr:
     for n, other in enumerate(expr.args):
         if n != position:
             a, b = (x, other) if larger else (other, x)
-            conditions.append((a > b) if n < position else (a >= b))
+            conditions.append(relation(Gt, a, b) if n < position else relation(Ge, a, b))
     return guard([c for c in conditions if c != True], S.One)  # noqa: E712
 
 
@@ -246,7 +263,7 @@ class _Chain:
                     places[name] = self.targets(name, shapes)
                 at = places[name]
                 index = place.indices if isinstance(place, Indexed) else ()
-                deltas = tuple(c for c in (Eq(a, e) for a, e in zip(at, index, strict=True)) if c != True)  # noqa: E712
+                deltas = tuple(c for c in (relation(Eq, a, e) for a, e in zip(at, index, strict=True)) if c != True)  # noqa: E712
                 own = tuple((i, Integer(0), expand(n - 1)) for i, n in zip(source.indices, source.sizes, strict=True))
                 raw.setdefault(name, []).append(Term(limits, deltas + conditions, (slope,)))
                 grouped.setdefault(name, []).append(Term(own + limits, deltas + conditions, (adjoint, slope)))
@@ -310,7 +327,7 @@ class _Chain:
     def plain(self, expr: Expr) -> bool:
         """Whether an adjoint is so simple that it needs no name: no array in it."""
         return not expr.has(Sum) and not expr.atoms(Indexed) and not any(
-            isinstance(s, Symbol) and s in self.form.ranges for s in expr.free_symbols
+            s in self.form.ranges for s in free_symbols(expr)
         )
 
     def flat(self, term: Term) -> Term:
@@ -418,7 +435,7 @@ class _Chain:
 
 def names_in(expr: Expr) -> set[str]:
     """The names that a bound index of an expression must not take."""
-    return {s.name for s in expr.free_symbols if isinstance(s, Symbol)} | bases(expr)
+    return {s.name for s in free_symbols(expr)} | bases(expr)
 
 
 # -- the derivation of a loss -----------------------------------------------------------------------------------------------
@@ -462,7 +479,7 @@ class _Deriver:
             adjoints=tuple(adjoints),
             gradients=gradients,
             example_gradients=examples,
-            steps=tuple(tidy_step(s) for s in self.steps),
+            raw_steps=tuple(self.steps),
             conventions=tuple(CONVENTIONS[c] for c in CONVENTIONS if c in chain.conventions),
             ranges=form.ranges,
         )
@@ -538,10 +555,16 @@ class _Deriver:
         for part in Add.make_args(form.value.rhs):
             rest, inner = part.as_independent(Sum, as_Add=False)
             if isinstance(inner, Sum) and not rest.atoms(Indexed) and bases(inner) & data:
-                index, lo, hi = inner.limits[0]
-                if lo != 0 or any(index in lim[1].free_symbols | lim[2].free_symbols for lim in inner.limits[1:]):
+                # The index of examples is the one that runs over the first axis of the data.
+                first = {a.indices[0] for a in inner.atoms(Indexed) if str(a.base.label) in data}
+                limits = [lim for lim in inner.limits if lim[0] in first and lim[1] == 0]
+                if not limits:
                     return None
-                body = sum_over(inner.function, *inner.limits[1:])
+                index, lo, hi = limits[0]
+                others = [lim for lim in inner.limits if lim[0] != index]
+                if any(index in free_symbols(lim[1]) | free_symbols(lim[2]) for lim in others):
+                    return None
+                body = sum_over(inner.function, *others)
                 fixed = form.index(index, lo, hi)
                 return fixed, expand(hi + 1), freshen(substitute(body, {index: fixed}), form)
         return None
@@ -570,14 +593,14 @@ class _Deriver:
         pairs: dict[tuple[Symbol, Expr], None] = {}
         for c in sorted(value.atoms(Eq, Ne), key=str):
             for a, b in (c.args, c.args[::-1]):
-                if a in indices and isinstance(b, Indexed) and not b.free_symbols & set(indices):
+                if a in indices and isinstance(b, Indexed) and not free_symbols(b) & set(indices):
                     pairs[a, b] = None
         if len(pairs) != 1:
             return
         (index, label), = pairs
         for holds in (True, False):
             truth = {
-                c: S(holds if isinstance(c, Eq) else not holds)
+                c: S.true if holds == isinstance(c, Eq) else S.false
                 for c in value.atoms(Eq, Ne)
                 if set(c.args) == {index, label}
             }

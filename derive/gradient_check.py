@@ -164,7 +164,7 @@ class GradientCheck:
         lines = [f"gradient check: {'passed' if self.passed else 'FAILED'}"]
         lines += [f"  {fault}" for fault in self.faults]
         if self.parameters:
-            rows = [("parameter", "elements tried", "largest relative error", "at", "kinks", "verdict")]
+            rows: list[tuple[str, ...]] = [("parameter", "elements tried", "largest relative error", "at", "kinks", "verdict")]
             for p in self.parameters:
                 worst = p.worst
                 rows.append(
@@ -193,7 +193,8 @@ class GradientCheck:
         if math.isnan(self.taylor_order):
             yield "Taylor remainder: no larger than rounding"
         else:
-            yield f"Taylor remainder: order {self.taylor_order:.2f} (2 for a right gradient of a smooth function, 1 for a wrong one)"
+            order = f"order {self.taylor_order:.2f}"
+            yield f"Taylor remainder: {order} (2 for a right gradient of a smooth function, 1 for a wrong one)"
         yield f"calls of the loss: {self.calls}"
 
 
@@ -337,6 +338,11 @@ class _Subject:
         parts = list(raw) if several else [raw]
         if several and first is not None:
             given = tuple(range(first, first + len(parts)))
+        if first is not None and first + len(parts) > len(self.args):
+            raise _Fault(
+                f"grad returned {len(parts)} arrays, but there are only {len(self.args) - first} arguments from position "
+                f"{first} on"
+            )
         if len(parts) != len(given):
             raise _Fault(f"grad returned {len(parts)} arrays for {len(given)} parameters")
         self._require_positions(given)
@@ -474,7 +480,7 @@ class _Check:
             bar = tqdm(total=tried, unit="element", leave=False)
             self.progress = lambda: bar.update(1) and None
 
-    # -- functions of one variable ---------------------------------------------------------------------------------------
+    # -- functions of one variable ------------------------------------------------------------------------------------
 
     def _along(self, position: int, index: tuple[int, ...]) -> Callable[[float], float]:
         """The loss as a function of the change of one element."""
@@ -529,7 +535,7 @@ class _Check:
         sizes = [float(np.max(np.abs(self.subject.args[n]), initial=0.0)) for n in self.subject.positions]
         return max(1.0, *sizes)
 
-    # -- elements ---------------------------------------------------------------------------------------------------------
+    # -- elements -----------------------------------------------------------------------------------------------------
 
     def _parameter(
         self, position: int, gradient: np.ndarray[Any, Any], indices: list[tuple[int, ...]]
@@ -675,7 +681,7 @@ class _Check:
             slope.verdict,
         )
 
-    # -- the functions as a whole ----------------------------------------------------------------------------------------------
+    # -- the functions as a whole -------------------------------------------------------------------------------------
 
     def _repeatable(self) -> tuple[str, ...]:
         """Random numbers inside a loss make every comparison void."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from derive.rule import UpdateRule
     from derive.statement import Loss
 
-__all__ = ["LatexWriter", "aligned", "derivation_latex", "escape", "rule_latex", "spelled", "statement_latex", "width"]
+__all__ = ["LatexWriter", "aligned", "derivation_latex", "escape", "prose", "rule_latex", "spelled", "statement_latex", "width"]
 
 GREEK: Final = frozenset(
     """alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi omega
@@ -443,6 +443,131 @@ def escape(text: str) -> str:
     table = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
     table |= {c: f"\\{c}" for c in "&%$#_{}"} | {">": r"\textgreater{}", "|": r"\textbar{}"}
     return "".join(table.get(c, c) for c in text)
+
+
+_MATH_TOKEN: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*'*|\d+(?:\.\d+)?|->|[<>!=]=|[-+*/^=()\[\]|,<>]|\s+|.", re.S)
+_OPERATORS: Final = frozenset(["+", "-", "*", "/", "^", "=", "->", "<", ">", "<=", ">=", "!=", "|"])
+_SPOKEN: Final = {"oo": r"\infty", "E": r"\operatorname{E}", "sign": r"\operatorname{sign}", "exp": r"\exp", "max": r"\max"}
+_SIGNS: Final = {"->": r"\to ", "*": " ", "<=": r"\leq ", ">=": r"\geq ", "!=": r"\neq ", "[": "[", "]": "]"}
+
+
+def prose(text: str, names: Mapping[str, str]) -> str:
+    """Prose for LaTeX, with the names it mentions as symbols and the small formulas in it in math mode.
+
+    A formula is a run of names, numbers, brackets and operators that holds a name; an article is none.
+    """
+    tokens = _MATH_TOKEN.findall(text)
+    kinds = [_kind_of(t, names) for t in tokens]
+    out: list[str] = []
+    at = 0
+    while at < len(tokens):
+        end = _formula_end(tokens, kinds, at)
+        if end > at:
+            out.append(f"${_formula(tokens[at:end], names)}$")
+            at = end
+        else:
+            out.append(escape(tokens[at]))
+            at += 1
+    return "".join(out)
+
+
+def _kind_of(token: str, names: Mapping[str, str]) -> str:
+    if token.isspace():
+        return "space"
+    plain = token.rstrip("'")
+    if plain in names and not (plain in ("a", "A", "I")):
+        return "name"
+    if plain in _SPOKEN or plain == "sqrt":
+        return "function"
+    if plain in LETTERS and len(plain) <= 3 and plain != "reg":
+        return "name"
+    if token[0].isdigit():
+        return "number"
+    if token in _OPERATORS:
+        return "operator"
+    if token in ("(", "[", ")", "]"):
+        return "bracket"
+    return "word"
+
+
+def _formula_end(tokens: Sequence[str], kinds: Sequence[str], start: int) -> int:
+    """Where the formula that starts here ends; ``start`` if none does."""
+    if kinds[start] not in ("name", "function", "number", "bracket") and tokens[start] != "|":
+        return start
+    depth, at, last, named, joined = 0, start, start, False, False
+    while at < len(tokens):
+        kind = kinds[at]
+        if kind == "word" or (kind == "space" and at == start):
+            if not (tokens[at] == "," and depth):
+                break
+        if tokens[at] in "([":
+            depth += 1
+        elif tokens[at] in ")]":
+            depth -= 1
+            if depth < 0:
+                break
+        if kind == "function" and tokens[at + 1 : at + 2] not in (["("], ["["]) and tokens[at] != "oo":
+            break
+        if kind in ("name", "function"):
+            # A function alone is a word; a name is a formula by itself.
+            named = named or kind == "name" or tokens[at] != "oo"
+        joined = joined or kind == "operator"
+        at += 1
+        if depth == 0 and kinds[at - 1] not in ("space", "operator"):
+            last = at
+        if kind == "name" and tokens[at - 1] == "|":
+            last = at
+    if tokens[start] == "|" or "|" in tokens[start:last]:
+        while last < at and tokens[start:last].count("|") % 2:
+            last += 1
+    return last if named and last > start and (joined or kinds[start] != "bracket") else start
+
+
+def _formula(tokens: Sequence[str], names: Mapping[str, str]) -> str:
+    out: list[str] = []
+    closing: list[int] = []
+    depth = 0
+    skip = False
+    for n, t in enumerate(tokens):
+        if skip:
+            skip = False
+            continue
+        plain = t.rstrip("'")
+        if t.isspace():
+            # Between two factors a thin space stands for the product.
+            out.append(r"\," if out and n + 1 < len(tokens) and _factors(tokens[n - 1], tokens[n + 1]) else "")
+        elif plain == "sqrt" and tokens[n + 1 : n + 2] == ["("]:
+            out.append(r"\sqrt{")
+            closing.append(depth)
+            depth += 1
+            skip = True
+        elif t == "(":
+            depth += 1
+            out.append("(")
+        elif t == ")":
+            depth -= 1
+            if closing and closing[-1] == depth:
+                closing.pop()
+                out.append("}")
+            else:
+                out.append(")")
+        elif t == "^":
+            out.append("^")
+        elif plain in names:
+            out.append(f"{{{names[plain]}{t[len(plain) :]}}}")
+        elif plain in _SPOKEN:
+            out.append(f"{_SPOKEN[plain]} ")
+        elif plain and plain[0].isalpha():
+            base, labels = spelled(plain)
+            base = LETTERS.get(plain, base)
+            out.append(f"{{{base}{'_{' + ','.join(labels) + '}' if labels else ''}{t[len(plain) :]}}}")
+        else:
+            out.append(_SIGNS.get(t, t))
+    return "".join(out).strip()
+
+
+def _factors(before: str, after: str) -> bool:
+    return (before[-1].isalnum() or before[-1] in ")|'") and (after[0].isalnum() or after[0] in "(|")
 
 
 # -- whole objects -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from derive.lower import Lowering
 from derive.numbering import equation_numbers
 from derive.numpy_source import Output, Writer, scalar_source
 from derive.statement import Form, Loss, Variable
-from derive.text import definition_text
+from derive.text import form_text
 
 __all__ = ["page"]
 
@@ -130,8 +130,7 @@ class _Module:
         )
 
     def formula(self) -> Iterable[str]:
-        for d in self.form.definitions:
-            yield from textwrap.indent(definition_text(d), "    ").splitlines()
+        return (f"    {line}".rstrip() for line in form_text(self.form, 100))
 
     def notes(self) -> Iterable[str]:
         shapes = [f"{v.name} {shape_text(v)}" for v in self.form.arguments]

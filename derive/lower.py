@@ -50,7 +50,7 @@ from sympy import (
 )
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Sigmoid, Softplus, Where, multiply, rebuild, substitute
+from derive.notation import LogSumExp, Sigmoid, Softplus, Where, free_symbols, multiply, rebuild, substitute, sum_over
 from derive.program import Axis, Graph, Ref, Update
 from derive.rewrite import Term, about_indices, guard, opened, terms
 from derive.statement import Definition, Form, at_most
@@ -155,7 +155,7 @@ class Lowering:
 
     def expression(self, term: Term) -> Expr:
         body = guard(term.conditions, multiply(*term.factors))
-        return Sum(body, *term.limits) if term.limits else body
+        return sum_over(body, *term.limits)
 
     def placed(self, part: Expr, d: Definition) -> list[Term] | None:
         """The part as terms that put values at positions of the left side; None if it fills all of it."""
@@ -180,7 +180,7 @@ class Lowering:
         for c in term.conditions:
             if isinstance(c, Eq):
                 for a, e in ((c.lhs, c.rhs), (c.rhs, c.lhs)):
-                    if a in own and a not in placed and a not in e.free_symbols and not e.free_symbols & set(placed):
+                    if a in own and a not in placed and a not in free_symbols(e) and not free_symbols(e) & set(placed):
                         placed[a] = e
                         break
                 else:
@@ -211,12 +211,12 @@ class Lowering:
             self.axes[part] = Axis(lo, expand(hi - lo + 1))
             renamed[a] = part
         for e in placed.values():
-            if e.free_symbols & set(ranges):
+            if free_symbols(e) & set(ranges):
                 return None
         new = Term(term.limits, tuple(rest), term.factors).replace(renamed)
         if new is None:
             return None
-        kept = {s for e in placed.values() for s in e.free_symbols}
+        kept = {s for e in placed.values() for s in free_symbols(e)}
         for index, lo, hi in new.limits:
             self.axes[index] = Axis(lo, expand(hi - lo + 1))
         repeated = any(lim[0] in kept for lim in new.limits)
@@ -238,7 +238,7 @@ class Lowering:
         return tuple(positions), value, repeated
 
     def constant(self, e: Expr) -> bool:
-        return not e.atoms(Indexed) and all(s.name in self.scalars for s in e.free_symbols)
+        return not e.atoms(Indexed) and all(s.name in self.scalars for s in free_symbols(e))
 
     # -- expressions -----------------------------------------------------------------------------------------------------
 
@@ -331,7 +331,7 @@ class Lowering:
         """Whether the parts of a sum of a sum are contractions by themselves, with fewer axes than their factors."""
         bound = {lim[0] for lim in e.limits}
         for t in terms(e):
-            axes = [f.free_symbols for f in t.factors]
+            axes = [free_symbols(f) for f in t.factors]
             if len(axes) > 1 and any(a & bound and (set().union(*axes) - a) & set(self.axes) for a in axes):
                 return True
             if t.conditions:
@@ -379,9 +379,9 @@ class Lowering:
             done = False
             if isinstance(c, Ne):
                 for a, e in ((c.lhs, c.rhs), (c.rhs, c.lhs)):
-                    if not isinstance(a, Symbol) or a not in self.axes or a in e.free_symbols:
+                    if not isinstance(a, Symbol) or a not in self.axes or a in free_symbols(e):
                         continue
-                    where = {s for s in e.free_symbols if s in self.axes}
+                    where = {s for s in free_symbols(e) if s in self.axes}
                     chosen = self.covering(refs, where | {a})
                     if chosen is not None:
                         at = refs.index(chosen)
@@ -546,7 +546,7 @@ class Lowering:
         args = [Ref(ref.node, tuple(self.slot(n) for n in ref.names))]
         used: set[Symbol] = set()
         for x, n in zip(wanted, ref.names, strict=True):
-            free = [s for s in sorted(x.free_symbols, key=str) if s in self.axes]
+            free = [s for s in sorted(free_symbols(x), key=str) if s in self.axes]
             slope = x.coeff(free[0]) if len(free) == 1 and not x.atoms(Indexed) else None
             if self.constant(x):
                 positions.append(("at", x))
@@ -616,7 +616,7 @@ class Lowering:
             outer = dict(zip(d.indices, indices, strict=True))
             bound = [lim[0] for lim in d.rhs.limits]
             choices = sorted(
-                {s for s in rest.free_symbols if s in self.axes} | {a for a in rest.atoms(Indexed) if a.base.label.is_integer},
+                {s for s in free_symbols(rest) if s in self.axes} | {a for a in rest.atoms(Indexed) if a.base.label.is_integer},
                 key=str,
             )
             for combination in product(choices, repeat=len(bound)):

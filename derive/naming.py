@@ -9,17 +9,11 @@ from __future__ import annotations
 from sympy import Add, Basic, Expr, Integer, Mul, Sum, Symbol, expand
 from sympy.tensor.indexed import Indexed, IndexedBase
 
-from derive.notation import LogSumExp, Where, multiply, rebuild, substitute
+from derive.notation import LogSumExp, Where, bases, free_symbols, multiply, rebuild, substitute, with_limits
 from derive.rewrite import freshen
 from derive.statement import Definition, Form
 
-__all__ = ["bases", "name_sums"]
-
-
-def bases(expr: Basic) -> set[str]:
-    """Names of the arrays and scalars that an expression mentions."""
-    found = {str(a.base.label) for a in expr.atoms(Indexed)}
-    return found | {s.name for s in expr.atoms(Symbol)}
+__all__ = ["name_sums"]
 
 
 def name_sums(form: Form) -> Form:
@@ -55,7 +49,7 @@ class _Namer:
         rhs = definition.rhs
         if isinstance(rhs, LogSumExp):
             body = self.lift(rhs.function, [*scope, *(tuple(lim) for lim in rhs.limits)], linear=False)
-            rhs = LogSumExp(body, *rhs.limits)
+            rhs = with_limits(LogSumExp, body, rhs.limits)
         else:
             rhs = self.lift(rhs, scope, linear=True)
         definition = Definition(definition.name, definition.indices, rhs, definition.sizes)
@@ -76,9 +70,9 @@ class _Namer:
             inner = [*scope, *(tuple(lim) for lim in expr.limits)]
             if isinstance(expr, LogSumExp):
                 body = self.lift(expr.function, inner, linear=False)
-                return self.named(LogSumExp(body, *expr.limits), scope, "lse")
+                return self.named(with_limits(LogSumExp, body, expr.limits), scope, "lse")
             body = self.lift(expr.function, inner, linear)
-            new = Sum(body, *expr.limits)
+            new = with_limits(Sum, body, expr.limits)
             if linear or not bases(new) & self.active:
                 return new
             return self.named(new, scope, None)
@@ -105,7 +99,7 @@ class _Namer:
         )
 
     def named(self, expr: Expr, scope: list, name: str | None) -> Expr:
-        used = expr.free_symbols
+        used = free_symbols(expr)
         axes = [lim for lim in scope if lim[0] in used]
         key = canonical(expr, [a[0] for a in axes])
         if key in self.templates:
@@ -151,7 +145,7 @@ class _Namer:
     def labels(expr: Expr, axes: list) -> list[Indexed]:
         """The labels by which an expression gathers, those that vary with its axes."""
         free = {a[0] for a in axes}
-        found = {e for a in expr.atoms(Indexed) for e in a.indices if isinstance(e, Indexed) and e.free_symbols & free}
+        found = {e for a in expr.atoms(Indexed) for e in a.indices if isinstance(e, Indexed) and free_symbols(e) & free}
         return sorted(found, key=str)
 
     def choose(self, expr: Expr, axes: list[Symbol], name: str | None) -> str:
@@ -159,7 +153,7 @@ class _Namer:
             order: list[str] = []
             uses = sorted(
                 expr.atoms(Indexed),
-                key=lambda a: (min((axes.index(s) for s in a.free_symbols if s in axes), default=99), str(a)),
+                key=lambda a: (min((axes.index(s) for s in free_symbols(a) if s in axes), default=99), str(a)),
             )
             for use in uses:
                 label = str(use.base.label)
@@ -195,7 +189,7 @@ def canonical(expr: Expr, axes: list[Symbol]) -> Expr:
             for lim in e.limits:
                 mapping[lim[0]] = Symbol(f"bound''{count}", integer=True)
                 count += 1
-            return type(e)(walk(e.function), *((mapping[lim[0]], *(walk(x) for x in lim[1:])) for lim in e.limits))
+            return with_limits(type(e), walk(e.function), [(mapping[m[0]], *(walk(x) for x in m[1:])) for m in e.limits])
         if e in mapping:
             return mapping[e]
         if not e.args:

@@ -11,14 +11,30 @@ apart once, when a statement is read, is what makes substitution safe everywhere
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sympy import Basic, Expr, Integer, Max, Min, Mul, Sum, Tuple, sympify
-from sympy.core.parameters import distribute
+from sympy import Basic, Expr, Function, Integer, Max, Min, Mul, Sum, Symbol, Tuple, expand, sympify
+from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed
 
-__all__ = ["LogSumExp", "Partial", "Sigmoid", "Softplus", "Where", "indicator", "multiply", "rebuild", "sum_over", "substitute"]
+__all__ = [
+    "LogSumExp",
+    "Partial",
+    "Sigmoid",
+    "Softplus",
+    "Where",
+    "bases",
+    "free_symbols",
+    "indicator",
+    "multiply",
+    "rebuild",
+    "relation",
+    "substitute",
+    "sum_over",
+    "with_limits",
+]
 
 
 class _Real(Expr):
@@ -83,13 +99,57 @@ def sum_over(expr: Expr, *limits: Any) -> Expr:
     """``Sum``, without the cases a person would not write: no limits, a zero summand."""
     if not limits or expr == 0:
         return expr
-    return Sum(expr, *limits)
+    return with_limits(Sum, expr, limits)
+
+
+def with_limits(head: type, expr: Expr, limits: Any) -> Any:
+    """A ``Sum`` or ``LogSumExp`` of just this expression; ``Sum(...)`` would look for a Piecewise to pull out first."""
+    new = Expr.__new__(head, expr, *(Tuple(*lim) for lim in limits))
+    if head is Sum:
+        new.is_commutative = True
+    return new
+
+
+def relation(head: type, a: Expr, b: Expr) -> Any:
+    """A comparison; decided only where both sides are the same up to a number."""
+    if a.is_number and b.is_number:
+        return head(a, b)
+    if a == b or (free_symbols(a) & free_symbols(b) and expand(a - b).is_number):
+        return head(expand(a - b), Integer(0))
+    return head(a, b, evaluate=False)
+
+
+@lru_cache(maxsize=100_000)
+def free_symbols(expr: Basic) -> frozenset[Symbol]:
+    """The symbols of an expression that no sum in it binds; names of arrays do not count."""
+    if isinstance(expr, Symbol):
+        return frozenset((expr,))
+    if isinstance(expr, Indexed):
+        return frozenset().union(*map(free_symbols, expr.indices))
+    if isinstance(expr, Sum | LogSumExp):
+        inside = free_symbols(expr.args[0]).union(*(free_symbols(e) for lim in expr.args[1:] for e in lim.args[1:]))
+        return inside - {lim.args[0] for lim in expr.args[1:]}
+    return frozenset().union(*map(free_symbols, expr.args))
+
+
+@lru_cache(maxsize=100_000)
+def bases(expr: Basic) -> frozenset[str]:
+    """Names of the arrays and real scalars that an expression mentions; indices and sizes, being integers, are none."""
+    if isinstance(expr, Symbol):
+        return frozenset() if expr.is_integer else frozenset((expr.name,))
+    if isinstance(expr, Indexed):
+        return frozenset((str(expr.base.label),)).union(*map(bases, expr.indices))
+    return frozenset().union(*map(bases, expr.args))
 
 
 def multiply(*factors: Any) -> Any:
     """The product, as written: SymPy would turn 2*(a - b) into 2*a - 2*b."""
-    with distribute(False):
-        return Mul(*factors)
+    flat = [part for f in factors for part in Mul.make_args(f)]
+    number = Mul(*(f for f in flat if f.is_Number))
+    rest = [f for f in flat if not f.is_Number]
+    if len(rest) == 1 and rest[0].is_Add and number not in (0, 1, -1):
+        return Mul(number, rest[0], evaluate=False)
+    return Mul(number, *rest)
 
 
 def rebuild(expr: Basic, args: tuple[Basic, ...]) -> Basic:
@@ -98,6 +158,12 @@ def rebuild(expr: Basic, args: tuple[Basic, ...]) -> Basic:
         return expr
     if isinstance(expr, Mul):
         return multiply(*args)
+    if isinstance(expr, Sum | LogSumExp):
+        return with_limits(type(expr), args[0], args[1:])
+    if isinstance(expr, Relational):
+        return relation(type(expr), *args)
+    if isinstance(expr, Function) and not any(a.is_Number for a in args):
+        return expr.func(*args, evaluate=False)
     if isinstance(expr, Max | Min):
         return type(expr)(*args, evaluate=False)
     return expr.func(*args)

@@ -13,7 +13,7 @@ from sympy import Add, And, Basic, Eq, Expr, Ge, Gt, Le, Max, Mul, Not, Pow, S, 
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Where, multiply, rebuild, substitute, sum_over
+from derive.notation import LogSumExp, Where, bases, free_symbols, multiply, rebuild, relation, substitute, sum_over, with_limits
 from derive.statement import Definition, Form, at_most, letter
 
 __all__ = [
@@ -119,15 +119,15 @@ def _assemble(term: Term) -> Expr:
     bound = {lim[0] for lim in term.limits}
 
     def inside(e: Basic) -> bool:
-        return not bound.isdisjoint(e.free_symbols)
+        return not bound.isdisjoint(free_symbols(e))
 
     outer: Expr = multiply(*(f for f in term.factors if not inside(f)))
     inner: Expr = multiply(*(f for f in term.factors if inside(f)))
     within = [c for c in term.conditions if inside(c)]
-    used = set().union(*(e.free_symbols for e in (*within, inner)))
+    used = set().union(*(free_symbols(e) for e in (*within, inner)))
     limits = []
     for index, lo, hi in term.limits:
-        if index in used or index in {s for lim in term.limits for e in lim[1:] for s in e.free_symbols}:
+        if index in used or index in {s for lim in term.limits for e in lim[1:] for s in free_symbols(e)}:
             limits.append((index, lo, hi))
         else:
             outer = multiply(outer, expand(hi - lo + 1))
@@ -154,7 +154,7 @@ def solve_index(expr: Expr, target: Expr, index: Symbol) -> Expr | None:
         return target if expr == index else None
     slope = expr.coeff(index)
     rest = expand(expr - slope * index)
-    if slope in (1, -1) and index not in rest.free_symbols and not rest.atoms(Indexed):
+    if slope in (1, -1) and index not in free_symbols(rest) and not rest.atoms(Indexed):
         return expand(slope * (target - rest))
     return None
 
@@ -172,13 +172,13 @@ def contract(term: Term, form: Form) -> Term | None:
                 continue
             for index, lo, hi in term.limits:
                 for here, there in ((condition.lhs, condition.rhs), (condition.rhs, condition.lhs)):
-                    if index in there.free_symbols or index not in here.free_symbols or here.atoms(Indexed):
+                    if index in free_symbols(there) or index not in free_symbols(here) or here.atoms(Indexed):
                         continue
                     solution = solve_index(here, there, index)
                     if solution is None:
                         continue
                     allowed = range_of(solution, lo, hi, form)
-                    if any(len(c.free_symbols & set(form.ranges)) > 1 for c in allowed):
+                    if any(len(free_symbols(c) & set(form.ranges)) > 1 for c in allowed):
                         # The index would run over a range that depends on others: a scatter does better.
                         continue
                     rest = Term(term.limits, tuple(c for c in term.conditions if c != condition), term.factors)
@@ -202,10 +202,10 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
     gathered = value.atoms(Indexed)
     if gathered:
         # Labels are checked against the size of every axis they index when the code runs.
-        return [] if isinstance(value, Indexed) else [Ge(value, lo), Le(value, hi)]
+        return [] if isinstance(value, Indexed) else [relation(Ge, value, lo), relation(Le, value, hi)]
     low = high = value
     for _ in range(4):
-        for s in sorted((low.free_symbols | high.free_symbols) & set(form.ranges), key=str):
+        for s in sorted((free_symbols(low) | free_symbols(high)) & set(form.ranges), key=str):
             a, b = form.ranges[s]
             low = expand(low.subs(s, a if low.coeff(s).is_nonnegative else b))
             high = expand(high.subs(s, b if high.coeff(s).is_nonnegative else a))
@@ -219,14 +219,14 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
 
 def _at_least(value: Expr, least: Expr) -> Boolean:
     """value >= least, as a bound on the index itself where value is index + c or c - index."""
-    for s in sorted(value.free_symbols, key=str):
+    for s in sorted(free_symbols(value), key=str):
         slope = value.coeff(s)
         rest = expand(value - slope * s)
-        if slope == 1 and s not in rest.free_symbols:
-            return Ge(s, expand(least - rest))
-        if slope == -1 and s not in rest.free_symbols:
-            return Le(s, expand(rest - least))
-    return Ge(value, least)
+        if slope == 1 and s not in free_symbols(rest):
+            return relation(Ge, s, expand(least - rest))
+        if slope == -1 and s not in free_symbols(rest):
+            return relation(Le, s, expand(rest - least))
+    return relation(Ge, value, least)
 
 
 def freshen(expr: Expr, form: Form) -> Expr:
@@ -235,7 +235,7 @@ def freshen(expr: Expr, form: Form) -> Expr:
         renamed = {lim[0]: form.index(lim[0], lim[1], lim[2]) for lim in expr.limits}
         limits = [(renamed[lim[0]], *(substitute(e, renamed) for e in lim[1:])) for lim in expr.limits]
         body = freshen(substitute(expr.function, renamed), form)
-        return type(expr)(body, *limits)
+        return with_limits(type(expr), body, limits)
     if not expr.args or isinstance(expr, Indexed) or not expr.has(Sum, LogSumExp):
         return expr
     return rebuild(expr, tuple(freshen(a, form) for a in expr.args))
@@ -261,7 +261,7 @@ def _least(index: Symbol, taken: set[str]) -> Symbol:
 def tidy(expr: Expr, taken: set[str]) -> Expr:
     """Give bound indices the letters of the blackboard, with as few primes as the names around them allow."""
     if isinstance(expr, Sum | LogSumExp):
-        free = {s.name for s in expr.free_symbols if isinstance(s, Symbol)}
+        free = {s.name for s in free_symbols(expr)}
         names = taken | free
         renamed = {}
         for lim in expr.limits:
@@ -271,7 +271,7 @@ def tidy(expr: Expr, taken: set[str]) -> Expr:
         # By way of placeholders: a new name may be the old name of another bound index further in.
         inner = tidy_inner(expr.function, renamed, names)
         limits = [(renamed[lim[0]], *(substitute(e, renamed) for e in lim[1:])) for lim in expr.limits]
-        return type(expr)(inner, *limits)
+        return with_limits(type(expr), inner, limits)
     if not expr.args or isinstance(expr, Indexed) or not expr.has(Sum, LogSumExp):
         return expr
     return rebuild(expr, tuple(tidy(a, taken) for a in expr.args))
@@ -285,8 +285,8 @@ def tidy_inner(expr: Expr, renamed: dict[Basic, Basic], names: set[str]) -> Expr
 
 def tidy_definition(definition: Definition) -> Definition:
     """A copy of a definition with the indices a reader expects."""
-    taken = {s.name for s in definition.rhs.free_symbols if isinstance(s, Symbol)} - {i.name for i in definition.indices}
-    taken |= {str(a.base.label) for a in definition.rhs.atoms(Indexed)} | {definition.name}
+    taken = {s.name for s in free_symbols(definition.rhs)} - {i.name for i in definition.indices}
+    taken |= bases(definition.rhs) | {definition.name}
     renamed: dict[Basic, Basic] = {}
     for i in definition.indices:
         new = _least(i, taken)

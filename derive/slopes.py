@@ -195,6 +195,14 @@ def _decided(looks: list[_Look], analytic: float, typical: float) -> Slope:
             return _found(clearest, analytic, KINK)
         if last.kinked:
             return _found(clearest, analytic, WRONG)
+    before = looks[-2] if len(looks) > 1 else last
+    drift = abs(last.central - before.central)
+    if last.truncation > last.rounding or drift > last.tolerance + _TRUST_ROUNDING * before.rounding:
+        # Kinks so close by that rounding hides the last of the way to them: what lies between the slopes seen is possible.
+        seen = [slope for look in (before, last) for slope in (look.left, look.right)]
+        margin = last.one_sided_error + slack
+        if min(seen) - margin <= analytic <= max(seen) + margin:
+            return _found(last, analytic, KINK)
     smooth = [look for look in looks if not look.kinked] or looks
     return _found(min(smooth, key=lambda look: look.tolerance), analytic, WRONG)
 

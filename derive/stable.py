@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sympy import Add, Expr, Mul, Pow, S, Sum, Symbol, exp, log
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Sigmoid, Softplus, Where, rebuild, substitute
+from derive.notation import LogSumExp, Sigmoid, Softplus, Where, rebuild, substitute, with_limits
 from derive.statement import Definition, Form
 
 __all__ = ["stabilise"]
@@ -120,7 +120,7 @@ class _Rules:
             return None if inner is None else Where(expr.condition, inner, S.NegativeInfinity)
         if isinstance(expr, Sum):
             inner = self.log_of(expr.function)
-            return None if inner is None else LogSumExp(inner, *expr.limits)
+            return None if inner is None else with_limits(LogSumExp, inner, expr.limits)
         if isinstance(expr, Add):
             logs = [self.log_of(a) for a in expr.args]
             if any(x is None or isinstance(x, Where) for x in logs):

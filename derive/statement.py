@@ -60,7 +60,7 @@ from sympy import (
 from sympy.core.relational import Relational
 
 from derive.errors import StatementError
-from derive.notation import Where, indicator, rebuild
+from derive.notation import Where, indicator, rebuild, relation, sum_over
 
 __all__ = ["Definition", "Form", "Loss", "Variable", "at_most", "letter", "read"]
 
@@ -597,7 +597,7 @@ class _Reader:
             body = self.parse(e.function, inner)
             if conditions:
                 body = Where(And(*conditions), body, 0)
-            return Sum(body, *bound)
+            return sum_over(body, *bound) if body != 0 else S.Zero
         if isinstance(e, Add | Mul):
             return e.func(*(self.parse(a, scope) for a in e.args))
         if isinstance(e, Pow):
@@ -636,6 +636,24 @@ class _Reader:
     def piecewise(self, e: Piecewise, scope: dict[Any, Symbol]) -> Expr:
         if e.args[-1][1] != True:  # noqa: E712 - SymPy's true
             raise self.refuse("the last branch of a Piecewise must be (value, True): the cases must cover everything", e)
+        for _, condition in e.args:
+            for index in sorted(condition.free_symbols, key=str):
+                inner = [s for s in e.atoms(Sum) if any(lim[0] == index for lim in s.limits)]
+                if inner and index in scope:
+                    raise self.refuse(
+                        f"the index `{index}` is bound twice, once inside the other, around a Piecewise; use another letter "
+                        "for the inner sum, or name the inner sum in `where`",
+                        e,
+                    )
+                if inner:
+                    unfolded = _unfolded(e, index)
+                    if unfolded is None:
+                        raise self.refuse(
+                            f"the index `{index}` is free in a condition. SymPy moves a Piecewise out of an inner sum when the "
+                            "outer sum is built: name the inner sum in `where`",
+                            e,
+                        )
+                    return self.parse(unfolded, scope)
         result: Expr | None = None
         for value, condition in reversed(e.args):
             parsed = self.parse(value, scope)
@@ -661,10 +679,14 @@ class _Reader:
                     name = str(mine.base.label)
                     if other in self.ranges and isinstance(c, Eq | Ne):
                         self.limit_labels(name, self.ranges[other])
-                    elif not other.is_number and not isinstance(other, Indexed):
+                    elif not isinstance(other, Indexed) and not other.free_symbols <= self.counted():
                         self.as_value.setdefault(name, f"{self.place}, `{user}`")
-            return c.func(sides[0][0], sides[1][0])
+            return relation(type(c), sides[0][0], sides[1][0])
         raise self.refuse(f"`{c}` is not a condition: use comparisons (==, !=, <, <=, >, >=) with And, Or, Not", c)
+
+    def counted(self) -> set[Symbol]:
+        """The symbols that are integers by nature: indices and sizes. Comparing a label with them is no use as a value."""
+        return set(self.ranges) | set(self.sizes.values())
 
     def side(self, e: Any, scope: dict[Any, Symbol]) -> tuple[Expr, Any]:
         """One side of a comparison: an index, a label or a value; comparing a label is no use of it as a value."""
@@ -709,6 +731,28 @@ class _Reader:
             ranges=self.ranges,
             requirements=tuple(self.requirements.values()),
         )
+
+
+def _unfolded(e: Piecewise, index: Any) -> Any:
+    """The expression before SymPy moved a Piecewise out of the inner sum over ``index``, where that is certain.
+
+    ``Sum`` applies ``piecewise_fold`` to what it sums (SymPy 1.14), also across the bounds of an inner sum: from F(sum of
+    Piecewise((g, c), (h, True))) it makes Piecewise((F(sum of g), c), (F(sum of h), True)).
+    """
+    if len(e.args) != 2:
+        return None
+    (first, condition), (second, _) = e.args
+    found = []
+    for s in sorted(first.atoms(Sum), key=str):
+        if not any(lim[0] == index for lim in s.limits):
+            continue
+        others = [(S.Zero, S.Zero)]
+        others += [(t, t.function) for t in sorted(second.atoms(Sum), key=str) if t.limits == s.limits]
+        for whole, function in others:
+            if first.xreplace({s: whole}) == second:
+                guarded = Sum(Piecewise((s.function, condition), (function, True)), *s.limits)
+                found.append(first.xreplace({s: guarded}))
+    return found[0] if len(found) == 1 else None
 
 
 def _with_labels(expr: Any, bases: Mapping[str, IndexedBase]) -> Any:

@@ -1,0 +1,633 @@
+r"""Reports: the derivation of each statement as LaTeX, one fragment each, and a document that binds them.
+
+A report is made of blocks (prose, equations, a table, code, a picture, a proposition) whose formulas all come from the
+derivation or the claims by way of ``latex.py``; the templates decide how a block looks on the page. Sentences are written
+here; where they need a formula, it is an expression, printed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sympy import Abs, Basic, Eq, Expr, Indexed, IndexedBase, Integer, Max, Min, Ne, Sum, Symbol, expand, sign
+
+from derive import chapters, pictures
+from derive.blackboard import Notation
+from derive.chapters import Row
+from derive.differentiate import CONVENTIONS, Derivation, differentiate, partials
+from derive.latex import LatexWriter, broken, escape, prose, width
+from derive.notation import Partial, Where
+from derive.numbering import equation_numbers, label
+from derive.statement import Definition, Form, Loss
+
+if TYPE_CHECKING:
+    from derive.catalogue import Statement
+    from derive.claims import Proof
+    from derive.rule import UpdateRule
+
+__all__ = ["Block", "Document", "Report", "Section", "document_name", "latex", "pages", "text"]
+
+#: The width of a line of the document, in em: what is wider is broken.
+LINE = 39.5
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a page: its kind, finished lines of LaTeX, and a title where the kind has one."""
+
+    kind: str
+    lines: tuple[str, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled run of blocks."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The fragment of one statement, as its template places it."""
+
+    banner: str
+    name: str
+    title: str
+    about: str
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the document and the chapters in it, as (title, name of the fragment)."""
+
+    title: str
+    chapters: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """The document that binds the fragments."""
+
+    banner: str
+    title: str
+    introduction: tuple[Block, ...]
+    parts: tuple[Part, ...] = field(default=())
+
+
+# -- what the rest of the toolkit calls -------------------------------------------------------------------------------
+
+
+def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
+    """All reports of one source: a fragment for each statement, and the document."""
+    from derive.files import banner
+    from derive.render import place
+
+    found = {}
+    for statement in statements:
+        found[f"reports/{statement.name}.tex"] = fragment(statement, statements, source)
+    document = Document(
+        banner=banner(source, comment="%"),
+        title=document_title(source),
+        introduction=tuple(introduction()),
+        parts=tuple(parts_of(statements)),
+    )
+    found[f"reports/{document_name(source)}.tex"] = place("report_document.tex.jinja", document, language="latex")
+    return found
+
+
+def fragment(statement: Statement, among: Sequence[Statement], source: str) -> str:
+    """The report of one statement; ``among`` are those it may be compared with in pictures."""
+    from derive.files import banner
+    from derive.render import place
+
+    sections = loss_sections(statement, source) if isinstance(statement, Loss) else rule_sections(statement, among, source)
+    about = statement.about
+    names = names_of(statement)
+    report = Report(
+        banner=banner(source, comment="%"),
+        name=escape(statement.name),
+        title=escape(title_of(statement.name)),
+        about=prose(about, names) if about else "",
+        sections=tuple(s for s in sections if s.blocks),
+    )
+    return place("report_fragment.tex.jinja", report, language="latex")
+
+
+def latex(statement: Statement) -> str:
+    """The report of one statement, for the terminal."""
+    return fragment(statement, [statement], "a live statement")
+
+
+def text(statement: Statement) -> str:
+    """One statement with its derivation, for a terminal of 80 columns."""
+    from derive.text import derivation_text
+
+    return derivation_text(differentiate(statement)) if isinstance(statement, Loss) else str(statement)
+
+
+def document_name(source: str) -> str:
+    """The file of the document that binds the reports of one source, without its ending."""
+    from derive.files import CATALOGUE
+
+    if source == CATALOGUE:
+        return "derivations"
+    stem = re.sub(r"\W+", "_", source.removesuffix(".py")).strip("_")
+    return f"{stem or 'statements'}_report"
+
+
+def document_title(source: str) -> str:
+    from derive.files import CATALOGUE
+
+    return "Losses and update rules, derived" if source == CATALOGUE else escape(f"Derivations of {source}")
+
+
+# -- names and titles --------------------------------------------------------------------------------------------------
+
+_NAMES = {
+    "svm": "SVM", "sgd": "SGD", "rmsprop": "RMSProp", "adagrad": "AdaGrad", "adam": "Adam", "nesterov": "Nesterov",
+    "l1": "L1", "l2": "L2",
+}  # fmt: skip
+
+
+def title_of(name: str) -> str:
+    """``two_layer_net`` is "Two layer net"."""
+    words = [_NAMES.get(w.lower(), w) for w in name.split("_") if w]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]) if words else name
+
+
+def parts_of(statements: Sequence[Statement]) -> Iterator[Part]:
+    for title, wanted in (("Losses", True), ("Update rules", False)):
+        chosen = [s for s in statements if isinstance(s, Loss) == wanted]
+        if chosen:
+            yield Part(title, tuple((escape(title_of(s.name)), s.name) for s in chosen))
+
+
+def names_of(statement: Statement) -> dict[str, str]:
+    """What the names that prose may mention look like."""
+    if isinstance(statement, Loss):
+        form = differentiate(statement).form
+        writer = LatexWriter(Notation.of(form))
+        names = [v.name for v in form.arguments] + [n for n, _ in form.hyperparameters]
+        names += [d.name for d in form.definitions[:-1]] + [s.name for s in form.sizes]
+        return {n: writer.name(n) for n in names}
+    writer = LatexWriter(chapters.rule_notation(statement))
+    symbols = [*statement.ordering.arrays, *statement.ordering.scalars]
+    return {s.name: writer.name(s.name) for s in symbols}
+
+
+# -- equations ---------------------------------------------------------------------------------------------------------
+
+
+def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -> Block:
+    """Rows as lines of an ``align``: equal signs below each other, reasons in a column where there is room."""
+    rows = list(rows)
+    lefts = max((width(r.left) for r in rows), default=0.0)
+    reasons = max((reason_width(r.reason) for r in rows), default=0.0)
+    numbered = any(r.name in numbers for r in rows)
+    room = LINE - lefts - (3.5 if numbered else 0.5)
+    rights = max((max(map(width, broken(r.pieces, room))) for r in rows), default=0.0)
+    column = bool(reasons) and rights + reasons + 2.0 <= room
+    if not column and reasons:
+        # Terms that can be broken give way to the reasons, those that cannot do not.
+        narrow = room - reasons - 2.0
+        if max(max(map(width, broken(r.pieces, narrow))) for r in rows) <= narrow:
+            room, column = narrow, True
+    lines: list[str] = []
+    for row in rows:
+        first, *rest = broken(row.pieces, room)
+        physical = [f"{row.left} &= {first}", *(rf"&\quad {{}} {line}" for line in rest)]
+        tag = ""
+        if row.name in numbers:
+            tag = rf" \tag{{{numbers[row.name]}}}\label{{{label(statement, row.name)}}}"
+        if row.reason and column:
+            physical[-1] += rf" && \reason{{{row.reason}}}"
+        elif row.reason and width(physical[-1]) + reason_width(row.reason) + 1.5 <= room + lefts:
+            physical[-1] += rf" \quad \reason{{{row.reason}}}"
+        elif row.reason:
+            physical.append(rf"&\quad \reason{{{row.reason}}}")
+        physical[0] += tag
+        lines += [line if r"\tag" in line else rf"{line} \notag" for line in physical]
+    return Block("equations", tuple(rf"{line} \\" if n < len(lines) - 1 else line for n, line in enumerate(lines)))
+
+
+def reason_width(reason: str) -> float:
+    plain = re.sub(r"\$.*?\$", "xxxx", reason)
+    return 0.42 * len(plain) + 0.5 if reason else 0.0
+
+
+def reasoned(rows: Iterable[Row]) -> list[Row]:
+    return list(rows)
+
+
+def sentence(*parts: str) -> Block:
+    return Block("prose", ("".join(parts),))
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
+    derivation = differentiate(loss)
+    writer = LatexWriter(Notation.of(derivation.form, derivation.definitions))
+    numbers = equation_numbers(derivation)
+
+    def aligned(rows: Sequence[Row]) -> Block:
+        return equations(rows, loss.name, numbers)
+
+    yield Section("Statement", tuple(statement_blocks(derivation, writer, aligned)))
+    yield Section("Derivation", tuple(derivation_blocks(derivation, writer, aligned)))
+    yield Section("Result", tuple(result_blocks(derivation, writer, aligned)))
+    picture = pictures.loss_picture(loss, derivation)
+    if picture is not None:
+        yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
+    yield Section("Code", tuple(code_blocks(loss, "loss_and_grad", source, {str(n): k for k, n in numbers.items()})))
+    yield Section("What was verified", tuple(verified_blocks(loss)))
+
+
+def statement_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any) -> Iterator[Block]:
+    yield aligned(chapters.statement_rows(derivation, writer))
+    yield symbol_table(derivation, writer)
+    yield sentence(index_sentence(derivation.form, writer))
+    conventions = list(convention_sentences(derivation, writer))
+    if conventions:
+        yield Block("list", tuple(conventions), "Conventions")
+
+
+def derivation_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any) -> Iterator[Block]:
+    rewritten = chapters.rewritten_rows(derivation, writer)
+    if rewritten:
+        yield sentence("Before differentiating, inner quantities get names, and what would overflow is rewritten:")
+        yield aligned(rewritten)
+    local = chapters.local_rows(derivation, writer)
+    if local:
+        yield sentence(
+            "Each quantity is differentiated by those it is made from. Entries that are not shown are 0."
+        )
+        yield aligned(local)
+    adjoints = chapters.adjoint_rows(derivation, writer)
+    if adjoints:
+        yield sentence(
+            "From the last quantity back to the first, the chain rule collects what each contributes to the loss:"
+        )
+        yield aligned(adjoints)
+    if not rewritten and not local and not adjoints:
+        yield sentence("The loss is differentiated term by term; the result follows in one step.")
+
+
+def result_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any) -> Iterator[Block]:
+    example = chapters.example_rows(derivation, writer)
+    if example:
+        yield Block("prose", ("For one example,",))
+        yield aligned(chapters.example_loss_rows(derivation, writer))
+        yield Block("prose", ("and its gradient is",))
+        yield aligned(example)
+    yield sentence("The gradient of the loss:" if not example else "For the whole loss:")
+    yield aligned(chapters.gradient_rows(derivation, writer))
+    matrices = chapters.matrix_rows(derivation, writer)
+    if matrices:
+        yield sentence("Over whole arrays, as the code computes it:")
+        yield aligned(matrices)
+
+
+def symbol_table(derivation: Derivation, writer: LatexWriter) -> Block:
+    """Symbol, name in the code, shape, meaning."""
+    form, meanings = derivation.form, derivation.loss.meanings
+    names = names_of(derivation.loss)
+    rows = []
+
+    def add(name: str, shape: Sequence[Expr], meaning: str) -> None:
+        symbol = writer.whole(name)
+        shapes = r" \times ".join(writer.show(s) for s in shape)
+        rows.append(
+            rf"${symbol}$ & \texttt{{{escape(name)}}} & {f'${shapes}$' if shapes else ''} & {prose(meaning, names)} \\"
+        )
+
+    for v in form.arguments:
+        meaning = meanings.get(v.name, "")
+        for lo, hi in v.labels or ():
+            meaning += f"{'; ' if meaning else ''}labels from {lo} to {hi}"
+        add(v.name, v.shape, meaning)
+    for d in form.definitions[:-1]:
+        add(d.name, d.sizes, meanings.get(d.name, ""))
+    stated = {d.name for d in form.definitions}
+    for d in derivation.definitions:
+        if d.name not in stated:
+            add(d.name, d.sizes, "named in the derivation")
+    add("loss", (), "the loss")
+    for name, default in form.hyperparameters:
+        meaning = meanings.get(name, "")
+        told = "must be given" if default is None else f"default {default:g}"
+        add(name, (), f"{meaning}; {told}" if meaning else told)
+    return Block("table", tuple(rows))
+
+
+def index_sentence(form: Form, writer: LatexWriter) -> str:
+    """The ranges of the indices, and what rows are called."""
+    ranges = []
+    for letter_, (lo, hi) in sorted(writer.notation.usual.items()):
+        ranges.append(rf"${writer.name(letter_)} = {writer.show(lo)}, \dots, {writer.show(hi)}$")
+    told = f"Indices count from 0: {', '.join(ranges)}. " if ranges else ""
+    rows = []
+    for v in form.arguments:
+        if len(v.shape) == 2:
+            i = Symbol(_row_letter(form, v.name), integer=True)
+            row = writer.row(v.name, [i])
+            rows.append(f"${row}$ for row ${writer.show(i)}$ of ${writer.name(v.name)}$")
+    if rows:
+        told += f"We write {join(rows)}, as column vectors. "
+    return told.strip()
+
+
+def _row_letter(form: Form, name: str) -> str:
+    for d in form.definitions:
+        for use in sorted(d.rhs.atoms(Indexed), key=str):
+            if str(use.base.label) == name and isinstance(use.indices[0], Symbol):
+                return str(use.indices[0].name).rstrip("'")
+    return "i"
+
+
+def join(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def convention_sentences(derivation: Derivation, writer: LatexWriter) -> Iterator[str]:
+    """The conventions in force; the derivatives in them are computed by the rules that the derivation used."""
+    a = Symbol("a", real=True)
+    zero = writer.write(Eq(a, 0, evaluate=False))
+    keys = {words: key for key, words in CONVENTIONS.items()}
+    for convention in derivation.conventions:
+        key = keys.get(convention, "")
+        function: dict[str, Expr] = {
+            "max": Max(0, a, evaluate=False), "min": Min(0, a, evaluate=False), "abs": Abs(a), "sign": sign(a),
+        }  # fmt: skip
+        if key in ("max", "min", "abs"):
+            (_, slope), *_rest = partials(function[key], {"a"})
+            told = "the strict indicator " if key != "abs" else ""
+            yield (
+                rf"The derivative of ${writer.write(function[key])}$ is {told}${writer.write(slope)}$, "
+                rf"which is ${writer.show(Integer(0))}$ at ${zero}$."
+            )
+            if key != "abs":
+                yield "At a tie the first argument counts, and arguments without parameters come first."
+        else:
+            yield prose(convention, {})
+    value = derivation.form.value.rhs
+    for index in mean_indices(value):
+        yield rf"The loss is the mean over ${writer.show(index)}$: the division by their number is part of the statement."
+
+
+def mean_indices(value: Expr) -> list[Symbol]:
+    """Indices over which the value is a mean: a sum divided by its number of terms."""
+    found = []
+    for part in value.args if value.is_Add else (value,):
+        rest, inner = part.as_independent(Sum, as_Add=False)
+        if isinstance(inner, Sum):
+            for index, lo, hi in inner.limits:
+                if rest.has(1 / expand(hi - lo + 1)):
+                    found.append(index)
+    return found
+
+
+def verified_blocks(statement: Statement) -> Iterator[Block]:
+    """What the build checked."""
+    facts = verification(statement)
+    if facts is not None:
+        yield Block("list", tuple(facts))
+
+
+def verification(statement: Statement) -> list[str] | None:
+    try:
+        from derive.verify import report_facts
+    except ImportError:
+        return None
+    return [prose(fact, {}) for fact in report_facts(statement)]
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+
+_COMMENT = re.compile(r"\s*#\s*(\(\d+\)(?:, \(\d+\))*)$")
+
+
+def code_blocks(statement: Statement, function: str, source: str, names: Mapping[str, str]) -> Iterator[Block]:
+    """The lines of a generated function; the equation a line came from stands at its right."""
+    from derive.render import module_text
+
+    lines = list(function_lines(module_text(statement, source=source), function))
+    if not lines:
+        return
+    yield sentence(
+        rf"The body of \texttt{{{escape(function)}}} in the generated module \texttt{{{escape(statement.name)}.py}}; the "
+        "numbers at the right are those of the equations."
+    )
+    printed = []
+    for line in lines:
+        found = _COMMENT.search(line)
+        if found is None:
+            printed.append(line)
+            continue
+        references = [names.get(n, "") for n in re.findall(r"\d+", found[1])]
+        marks = ", ".join(rf"\eqref{{{label(statement.name, n)}}}" for n in references if n)
+        printed.append(f"{line[: found.start()]}(*@\\hfill {marks}@*)" if marks else line)
+    yield Block("code", tuple(printed))
+
+
+def function_lines(module: str, function: str) -> Iterator[str]:
+    """The lines of a function without its docstring, moved to the left margin."""
+    for node in ast.parse(module).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = module.splitlines()[body[0].lineno - 1 : body[-1].end_lineno]
+            for line in lines:
+                yield line[4:] if line.startswith("    ") else line
+
+
+# -- update rules ------------------------------------------------------------------------------------------------------
+
+
+def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> Iterator[Section]:
+    writer = LatexWriter(chapters.rule_notation(rule))
+    names = names_of(rule)
+    numbers = {str(e.lhs): n for n, e in enumerate(rule.equations, start=1)}
+
+    def aligned(rows: Sequence[Row]) -> Block:
+        return equations(rows, rule.name, numbers)
+
+    yield Section("Statement", tuple(rule_statement(rule, writer, names, aligned)))
+    yield Section("A step", tuple(rule_step(rule, writer, aligned)))
+    picture = pictures.rule_picture(rule, among)
+    if picture is not None:
+        yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
+    if rule.claims:
+        yield Section("What is proved", tuple(b for p in rule.proofs for b in proof_blocks(p, rule, writer, names)))
+    yield Section("Code", tuple(code_blocks(rule, "update", source, {str(n): k for k, n in numbers.items()})))
+    yield Section("What was verified", tuple(verified_blocks(rule)))
+
+
+def rule_statement(rule: UpdateRule, writer: LatexWriter, names: Mapping[str, str], aligned: Any) -> Iterator[Block]:
+    rows = []
+
+    def add(symbol: Basic, code: str, start: str, meaning: str) -> None:
+        rows.append(rf"${writer.write(symbol)}$ & \texttt{{{escape(code)}}} & {start} & {prose(meaning, names)} \\")
+
+    arrays = {s.name: s for s in rule.ordering.arrays}
+    add(arrays["x"], "params", "", rule.meanings.get("x", "parameters"))
+    add(arrays["g"], "grad", "", rule.meanings.get("g", "gradient"))
+    for s in rule.state:
+        add(s.symbol, s.name, f"starts at ${writer.write(s.start)}$", rule.meanings.get(s.symbol.name, "state"))
+    if rule.counts_steps:
+        add(Symbol("t", integer=True), "t", "", "number of the step, 1 at the first")
+    for h in rule.hyperparameters:
+        default = "" if h.default is None else f"default {h.default:g}"
+        add(h.symbol, h.name, default, rule.meanings.get(h.name, "hyperparameter"))
+    yield Block("table", tuple(rows), "rule")
+    sources = [s for s, _ in rule.defaults_by_source() if s]
+    if sources:
+        yield sentence("Defaults: ", escape("; ".join(sources)), ".")
+    if rule.conventions:
+        yield Block("list", tuple(prose(c.rstrip(".") + ".", names) for c in rule.conventions), "Conventions")
+
+
+def rule_step(rule: UpdateRule, writer: LatexWriter, aligned: Any) -> Iterator[Block]:
+    """The equations in order; those that solve a problem come with the problem."""
+    yield sentence(
+        "A prime marks the value after the step. All equations are for one element; elements do not mix."
+    )
+    if rule.shows_gradient_point:
+        yield sentence("The gradient is taken at")
+        yield Block("equations", (rf"{writer.write(rule.gradient_at)} \notag",))
+    problems = {p.unknown: p for p in rule.problems}
+    waiting: list[Row] = []
+    for equation in rule.equations:
+        row = Row(writer.write(equation.lhs), tuple(writer.sides(equation.rhs)), "", str(equation.lhs))
+        problem = problems.get(equation.lhs)
+        if problem is None:
+            waiting.append(row)
+            continue
+        if waiting:
+            yield aligned(waiting)
+            waiting = []
+        unknown = writer.write(problem.unknown)
+        yield sentence(f"${unknown}$ minimises a linear model of the loss plus a squared distance:")
+        minimised = rf"\operatorname*{{arg\,min}}_{{{unknown}}}"
+        first, *rest = writer.sides(problem.objective)
+        bracket = [rf"{minimised} \left\{{ {first}", *rest]
+        yield aligned([Row(unknown, (" ".join(bracket) + r" \right\}",))])
+        yield sentence("Its derivative vanishes there,")
+        yield aligned([Row(writer.write(problem.stationarity.lhs), (writer.write(problem.stationarity.rhs),))])
+        yield sentence(
+            f"and its second derivative, ${writer.write(problem.curvature)}$, is positive, so that this is the minimum:"
+        )
+        yield aligned([row])
+    if waiting:
+        yield aligned(waiting)
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def proof_blocks(proof: Proof, rule: UpdateRule, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Block]:
+    """A proposition: its title, what is claimed, and the proof as it was computed."""
+    known = dict(names) | letters_of(proof, writer)
+    yield Block("proposition", (prose(proof.title.rstrip(".") + ".", known),), str(proof.number))
+    rows = [(prose(line.words, known) if line.words else "", line.expression) for line in proof.statement]
+    yield Block("claim", tuple(claim_lines(rows, writer)))
+    steps = list(proof_rows(proof, writer, known))
+    if steps:
+        yield Block("proof", ())
+        yield equations(steps, f"{rule.name}", {})
+        yield Block("qed", ())
+
+
+def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
+    """How the letters of a claim look."""
+    found: dict[str, str] = {}
+    expressions = [line.expression for line in proof.statement] + [e for s in proof.steps for e in (s.before, s.after)]
+    for e in expressions:
+        for s in sorted(e.free_symbols, key=str):
+            if isinstance(s, Symbol):
+                found[s.name] = writer.name(s.name)
+    return found
+
+
+def claim_lines(rows: Sequence[tuple[str, Basic]], writer: LatexWriter) -> Iterator[str]:
+    """Statements below each other, the words that join them in front."""
+    for n, (words, expression) in enumerate(rows):
+        before = rf"&\text{{{words} }}" if words else "&"
+        ending = "" if n == len(rows) - 1 else r" \\"
+        pieces = [writer.write(expression)]
+        if isinstance(expression, Eq) and width(pieces[0]) > LINE - 8:
+            yield rf"{before}{writer.write(expression.lhs)} \\"
+            yield rf"&\qquad {{}} = {' '.join(writer.sides(expression.rhs))}{ending}"
+            continue
+        yield rf"{before}{pieces[0]}{ending}"
+
+
+def proof_rows(proof: Proof, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Row]:
+    """The steps; a step that goes on from the one before needs no left side."""
+    last: Basic | None = None
+    for step in proof.steps:
+        reason = prose(step.what[:1].lower() + step.what[1:], names)
+        before, after = step.before, step.after
+        if isinstance(before, Eq) and isinstance(after, Eq):
+            if before != last:
+                yield Row(writer.write(before.lhs), tuple(writer.sides(before.rhs)))
+            yield Row(writer.write(after.lhs), tuple(writer.sides(after.rhs)), reason)
+        elif before == last:
+            yield Row("", tuple(writer.sides(after)), reason)
+        elif before == after:
+            yield Row(writer.write(before), tuple(writer.sides(after)), reason)
+        elif width(writer.write(before)) > 16:
+            yield Row("", tuple(writer.sides(before)))
+            yield Row("", tuple(writer.sides(after)), reason)
+        else:
+            yield Row(writer.write(before), tuple(writer.sides(after)), reason)
+        last = after
+
+
+# -- the front of the document -----------------------------------------------------------------------------------------
+
+
+def introduction() -> Iterator[Block]:
+    """How to read the document: notation, shown on small expressions."""
+    i, j, k = (Symbol(n, integer=True) for n in "ijk")
+    size_n, size_c, size_d = (Symbol(n, integer=True, positive=True) for n in "NCD")
+    weights, data, scores = (IndexedBase(Symbol(n, real=True)) for n in ("W", "X", "s"))
+    labels = IndexedBase(Symbol("y", integer=True))
+    a = Symbol("a", real=True)
+    writer = LatexWriter(
+        Notation(
+            shapes={"W": (size_c, size_d), "X": (size_n, size_d), "s": (size_n, size_c), "y": (size_n,)},
+            order={"W": 0, "s": 1, "X": 2, "y": 2},
+            usual={"i": (Integer(0), size_n - 1), "j": (Integer(0), size_c - 1), "k": (Integer(0), size_d - 1)},
+        )
+    )
+    product = Sum(weights[j, k] * data[i, k], (k, 0, size_d - 1))
+    whole = matrix(Definition("s", (i, j), product, (size_n, size_c)), writer)
+    restricted = Sum(Where(Ne(j, labels[i]), scores[i, j], 0), (j, 0, size_c - 1))
+    loss = Symbol("loss", real=True)
+    lines = [
+        (writer.row("W", [j]), f"row ${writer.show(j)}$ of the matrix ${writer.name('W')}$, as a column vector"),
+        (writer.write(product), "the inner product of two rows: a sum over components"),
+        (whole, "the same for all rows: a product of matrices"),
+        (writer.write(weights[labels[i], k]), "an entry of the row that a label names; labels count from 0"),
+        (writer.write(restricted), "a sum over the indices for which the condition below the sign holds"),
+        (writer.write(Where(a > 0, 1, 0)), "1 where the condition holds, else 0"),
+        (writer.write(Partial(loss, scores[i, j])), "the derivative of the loss by one entry, all entries being free"),
+        (writer.vector(k).write(Partial(loss, weights[j, k])), "the derivatives by a row, as a column vector"),
+        (writer.whole("grad_W"), "the derivatives by all entries, in an array of the same shape"),
+        (writer.write(Symbol("x'", real=True)), "in an update rule: the value after the step"),
+    ]
+    yield Block("notation", tuple(rf"${symbol}$ & {words} \\" for symbol, words in lines))
+
+
+def matrix(definition: Definition, writer: LatexWriter) -> str:
+    from derive.matrix import matrix_form
+
+    return matrix_form(definition, writer) or ""
