@@ -199,6 +199,9 @@ def vector_in(expr: Basic, k: Symbol) -> bool:
     """Whether an expression is a vector in k: a linear combination, by factors free of k, of elements that end in k."""
     if isinstance(expr, Indexed):
         return expr.indices[-1] == k and not any(k in i.free_symbols for i in expr.indices[:-1])
+    if isinstance(expr, Partial):
+        value, element = expr.args
+        return k not in value.free_symbols and vector_in(element, k)
     if isinstance(expr, Add):
         return all(vector_in(a, k) for a in expr.args)
     if isinstance(expr, Mul):
@@ -506,7 +509,7 @@ class Writer(ABC):
         if isinstance(f, Add):
             return (3, 0, str(f))
         if isinstance(f, Partial):
-            return (1, 0, str(f))
+            return (1, f.args[0] != self.notation.value, str(f))
         if isinstance(f, exp):
             return (4, 0, str(f))
         return (2, self.letter_place(f), not _is_target(f, self.notation), *_rank(f, self.notation))

@@ -15,7 +15,7 @@ from sympy import Abs, Add, And, Basic, Eq, Expr, Indexed, Max, Min, Ne, Pow, S,
 
 from derive.blackboard import ADJOINT, Notation, Writer, gathered, instance, recognise, vector_in
 from derive.matrix import matrix_form
-from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, substitute
+from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, substitute, sum_over
 from derive.rewrite import assemble, contract, terms, tidy_inner
 from derive.statement import letter
 
@@ -160,10 +160,10 @@ def _partner(part: Expr, index: Symbol, theirs: set[Symbol]) -> Symbol | None:
 
 
 _REASONS: dict[type, str] = {
-    Max: "derivative of max: an indicator",
-    Min: "derivative of min: an indicator",
+    Max: "derivative of max",
+    Min: "derivative of min",
     Abs: "derivative of the absolute value",
-    LogSumExp: "derivative of the log of a sum of exponentials",
+    LogSumExp: "log of a sum of exponentials",
     Softplus: "derivative of the logarithm",
     Sigmoid: "derivative of the logistic function",
     log: "derivative of the logarithm",
@@ -253,12 +253,18 @@ def _condition(condition: Any, writer: Writer) -> str:
 
 
 def _gradient_row(writer: Writer, target: Expr, value: Expr, reason: str, name: str = "") -> Row:
+    k = _vector_index(target, writer, value)
+    rowwise = writer.vector(k)
+    return Row(rowwise.show(target), tuple(rowwise.sides(value)), reason, name)
+
+
+def _vector_index(target: Expr, writer: Writer, *values: Expr) -> Symbol | None:
+    """The last index of what is differentiated by, where all values are vectors in it."""
     element = target.args[1] if isinstance(target, Partial) else target
     k = element.indices[-1] if isinstance(element, Indexed) else None
-    if isinstance(k, Symbol) and (value == 0 or vector_in(recognise(value, writer.notation), k)):
-        rowwise = writer.vector(k)
-        return Row(rowwise.show(target), tuple(rowwise.sides(value)), reason, name)
-    return _row(writer, target, value, reason, name)
+    if isinstance(k, Symbol) and all(v == 0 or vector_in(recognise(v, writer.notation), k) for v in values):
+        return k
+    return None
 
 
 def example_loss_rows(derivation: Derivation, writer: Writer) -> list[Row]:
@@ -284,10 +290,10 @@ def example_loss_rows(derivation: Derivation, writer: Writer) -> list[Row]:
 def adjoint_rows(derivation: Derivation, writer: Writer) -> list[Row]:
     """The derivative of the loss by each quantity on the way, in the order of computation; parameters left out."""
     parameters = {ADJOINT + p.name for p in derivation.form.parameters}
-    return [_row(writer, d.lhs, d.rhs, "chain rule", d.name) for d in derivation.adjoints if d.name not in parameters]
+    return [r for d in derivation.adjoints if d.name not in parameters for r in _chain_rows(derivation, d, writer)]
 
 
-def gradient_rows(derivation: Derivation, writer: Writer) -> list[Row]:
+def gradient_rows(derivation: Derivation, writer: Writer, chain: bool = True) -> list[Row]:
     """The gradient of the loss by each parameter, row by row where it has that form."""
     rows = []
     for parameter in derivation.form.parameters:
@@ -295,9 +301,60 @@ def gradient_rows(derivation: Derivation, writer: Writer) -> list[Row]:
         entries = list(_by_entry(d))
         if entries:
             rows += [_row(writer, element, value, "", d.name if n == 0 else "") for n, (element, value) in enumerate(entries)]
-            continue
-        rows.append(_gradient_row(writer, d.lhs, d.rhs, "chain rule", d.name))
+        else:
+            rows += _chain_rows(derivation, d, writer, chain)
     return rows
+
+
+def _chain_rows(derivation: Derivation, d: Definition, writer: Writer, chain: bool = True) -> list[Row]:
+    """The chain rule for one quantity, and what comes of it."""
+    law = chain_rule(derivation, d) if chain else None
+    if law is None:
+        return [_gradient_row(writer, d.lhs, d.rhs, "", d.name)]
+    rowwise = writer.vector(_vector_index(d.lhs, writer, law, d.rhs))
+    first, result = tuple(rowwise.sides(law)), tuple(rowwise.sides(d.rhs))
+    left = rowwise.show(d.lhs)
+    if first == result:
+        return [Row(left, result, "chain rule", d.name)]
+    return [Row(left, first, "chain rule"), Row("", result, "", d.name)]
+
+
+def chain_rule(derivation: Derivation, adjoint: Definition) -> Expr | None:
+    """The derivative of the loss by a quantity as a sum over the quantities that are made from it; None if there are none."""
+    name = adjoint.name.removeprefix(ADJOINT)
+    definitions = {d.name: d for d in derivation.definitions}
+    total: Expr = S.Zero
+    found = False
+    for step in derivation.steps:
+        if step.rule != "differentiate" or step.section != "batch" or _name(step.target.args[1]) != name:
+            continue
+        value, element = step.target.args
+        source = definitions[_name(value) or "loss"]
+        entries = local(step, derivation.form)
+        if entries is None:
+            return None
+        equal, direct = entries
+        mine = dict(zip(getattr(element, "indices", ()), adjoint.indices, strict=True))
+        if source.name == "loss":
+            total += substitute(substitute(direct, equal), {equal.get(i, i): n for i, n in mine.items()})
+            continue
+        found = True
+        # An index of the source is either one of ours, or summed over.
+        known: dict[Basic, Basic] = {theirs: mine[i] for i, theirs in equal.items()}
+        taken = {i.name for i in adjoint.indices}
+        limits = []
+        for i, size in zip(value.indices if isinstance(value, Indexed) else (), source.sizes, strict=True):
+            if i not in known:
+                new = letter(i)
+                while new in taken:
+                    new += "'"
+                taken.add(new)
+                known[i] = Symbol(new, integer=True)
+                limits.append((known[i], S.Zero, expand(size - 1)))
+        here = substitute(value, known)
+        place = substitute(element, mine)
+        total += sum_over(Partial(definitions["loss"].lhs, here) * Partial(here, place), *limits)
+    return total if found else None
 
 
 def _by_entry(definition: Definition) -> Iterator[tuple[Expr, Expr]]:

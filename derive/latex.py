@@ -223,7 +223,7 @@ class LatexWriter(Writer):
         return self.name(name)
 
     def when(self, condition: str) -> str:
-        return rf"${condition}$"
+        return rf"\textup{{for }}${condition}$"
 
     def number(self, digits: str) -> str:
         zeros = len(digits) - len(digits.rstrip("0"))
@@ -263,12 +263,18 @@ class LatexWriter(Writer):
         return f"-{text}"
 
     def times(self, factors: Sequence[str]) -> str:
-        found = []
-        for n, f in enumerate(factors):
-            # A number before a number, or before a fraction that starts with one, needs a visible product.
-            dot = n and re.search(r"\d$", factors[n - 1]) and re.match(r"\d", f)
-            found.append(rf"\cdot {f}" if dot else f)
-        return r" \, ".join(found) if any(r"\mathrm" in f or r"\mathbb" in f for f in found[:-1]) else " ".join(found)
+        found = [factors[0]]
+        for before, f in zip(factors, factors[1:], strict=False):
+            if re.search(r"\d$", before) and re.match(r"\d", f):
+                # A number before a number needs a visible product.
+                found.append(rf"\cdot {f}")
+            elif before.startswith((r"\sum", r"\lim")) and not before.endswith(")"):
+                found.append(f)
+            elif before.startswith((r"\mathbb", r"\mathrm")) or f.startswith((r"\mathbb", r"\mathrm", r"\lVert")):
+                found.append(rf"\, {f}")
+            else:
+                found.append(f)
+        return " ".join(found)
 
     def fraction(self, above: str, below: str) -> Box:
         return Box(rf"\frac{{{above}}}{{{below}}}", PRODUCT)
@@ -355,8 +361,16 @@ _NARROW: Final = set(r"\, \; \! \: \left \right \displaystyle \mathbb \mathrm \t
 _TOKEN: Final = re.compile(r"\\[A-Za-z]+|\\.|[{}^_]|\s+|.", re.S)
 
 
+_CASES: Final = re.compile(r"\\begin\{cases\}(.*?)\\end\{cases\}")
+
+
 def width(text: str) -> float:
     """About how wide a formula is, in em of its own size."""
+    cases = _CASES.search(text)
+    if cases:
+        rows = [row.split("&") for row in re.split(r"\\\\(?:\[.*?\])?", cases[1])]
+        inside = max(width(row[0]) for row in rows) + max(width(row[-1]) for row in rows)
+        return width(text[: cases.start()]) + inside + 2.0 + width(text[cases.end() :])
     tokens = [t for t in _TOKEN.findall(text) if not t.isspace()]
     total, _ = _measure(tokens, 0)
     return total
@@ -403,7 +417,7 @@ def _argument(tokens: Sequence[str], at: int) -> tuple[float, int]:
 
 def _glyph(token: str) -> float:
     if token in _NARROW or token.startswith((r"\begin", r"\end")):
-        return 0.15
+        return 0.1
     if token in ("=", "+", "-", "<", ">", r"\neq", r"\leq", r"\geq", r"\to"):
         return 1.25
     if token in "(),.|'":

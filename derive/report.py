@@ -186,33 +186,24 @@ def names_of(statement: Statement) -> dict[str, str]:
 
 
 def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -> Block:
-    """Rows as lines of an ``align``: equal signs below each other, reasons in a column where there is room."""
-    rows = list(rows)
+    """Rows as lines of an ``alignat``: equal signs below each other, reasons in a column at the right."""
     lefts = max((width(r.left) for r in rows), default=0.0)
     reasons = max((reason_width(r.reason) for r in rows), default=0.0)
     numbered = any(r.name in numbers for r in rows)
-    room = LINE - lefts - (3.5 if numbered else 0.5)
-    rights = max((max(map(width, broken(r.pieces, room))) for r in rows), default=0.0)
-    column = bool(reasons) and rights + reasons + 2.0 <= room
-    if not column and reasons:
-        # Terms that can be broken give way to the reasons, those that cannot do not.
-        narrow = room - reasons - 2.0
-        if max(max(map(width, broken(r.pieces, narrow))) for r in rows) <= narrow:
-            room, column = narrow, True
+    room = LINE - lefts - 1.5 - (3.0 if numbered else 0.0)
+    # Terms that can be broken give way to the reasons, those that cannot do not: their reason goes to the next line.
+    narrow = room - reasons - 2.5 if reasons else room
+    column = all(width(line) <= narrow for r in rows for line in broken(r.pieces, narrow))
     lines: list[str] = []
     for row in rows:
-        first, *rest = broken(row.pieces, room)
+        first, *rest = broken(row.pieces, narrow if column else room)
         physical = [f"{row.left} &= {first}", *(rf"&\quad {{}} {line}" for line in rest)]
-        tag = ""
-        if row.name in numbers:
-            tag = rf" \tag{{{numbers[row.name]}}}\label{{{label(statement, row.name)}}}"
-        if row.reason and column:
-            physical[-1] += rf" && \reason{{{row.reason}}}"
-        elif row.reason and width(physical[-1]) + reason_width(row.reason) + 1.5 <= room + lefts:
-            physical[-1] += rf" \quad \reason{{{row.reason}}}"
+        if row.reason and (column or width(physical[-1]) <= narrow + lefts):
+            physical[-1] += rf" &\qquad& \reason{{{row.reason}}}"
         elif row.reason:
             physical.append(rf"&\quad \reason{{{row.reason}}}")
-        physical[0] += tag
+        if row.name in numbers:
+            physical[0] += rf" \tag{{{numbers[row.name]}}}\label{{{label(statement, row.name)}}}"
         lines += [line if r"\tag" in line else rf"{line} \notag" for line in physical]
     return Block("equations", tuple(rf"{line} \\" if n < len(lines) - 1 else line for n, line in enumerate(lines)))
 
@@ -220,10 +211,6 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
 def reason_width(reason: str) -> float:
     plain = re.sub(r"\$.*?\$", "xxxx", reason)
     return 0.42 * len(plain) + 0.5 if reason else 0.0
-
-
-def reasoned(rows: Iterable[Row]) -> list[Row]:
-    return list(rows)
 
 
 def sentence(*parts: str) -> Block:

@@ -165,7 +165,7 @@ def derivation_text(derivation: Derivation, width: int = 80) -> str:
 def _row_lines(row: Row, numbers: dict[str, int], width: int) -> list[str]:
     number = f"({numbers[row.name]})" if row.name in numbers else ""
     lines = _lines(row.left, row.pieces, width - 8, indent=6)
-    lines[0] = f"{number:>5} {lines[0].lstrip()}" if number else lines[0]
+    lines[0] = f"{number:>5} {lines[0][6:]}" if number else lines[0]
     if row.reason:
         room = width - len(lines[-1]) - 2
         reason = f"[{row.reason}]"
