@@ -68,7 +68,7 @@ def test_right_gradients_are_never_refused():
     assert refused == []
 
 
-@pytest.mark.parametrize("seed", [1631, 2255, 2447, 8834])
+@pytest.mark.parametrize("seed", [458, 1133, 1631, 2255, 2447, 8834])
 def test_points_that_were_hard_once(seed):
     """A gap of 1e-9 between kinks; a loss whose rounding does not show on a grid of powers of 2."""
     for loss, grad, args, hyperparameters in problem(seed).values():
@@ -269,7 +269,7 @@ def spoils_grad(w, x):
         (hinge, lambda w, x: np.array([1, np.nan]), "grad returned nan for argument 0[1]"),
         (hinge, lambda w, x: None, "grad returned shape (0,) for argument 0"),
         (hinge, lambda w, x: {"w": w}, "grad returned no array of numbers for argument 0"),
-        (hinge, lambda w, x: (w, x, x), "there is no argument 2 among 2"),
+        (hinge, lambda w, x: (w, x, x), "grad returned 3 arrays, but there are only 2 arguments from position 0 on"),
         (lambda w, x: w * x, hinge_grad, "loss returned an array of shape (2,), not one number"),
         (lambda w, x: math.inf, hinge_grad, "loss returned inf"),
         (spoils, hinge_grad, "loss changed argument 0 in place"),
@@ -279,11 +279,7 @@ def spoils_grad(w, x):
 )
 def test_what_is_not_a_matter_of_numbers_is_reported_as_that(loss, grad, fault):
     point, factor = np.array([1.0, 2.0]), np.array([3.0, 4.0])
-    try:
-        result = gradcheck(loss, grad, point, factor)
-    except ValueError as error:
-        assert fault in str(error)
-        return
+    result = gradcheck(loss, grad, point, factor)
     assert not result
     assert fault in str(result)
     assert fault in repr(result) or "not repeatable" in fault
