@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["_count", "_exact", "_floating", "_in_range", "_labels", "_number", "_sizes"]
+__all__ = ["_count", "_exact", "_floating", "_in_range", "_labels", "_number", "_row_blocks", "_sizes"]
 
 
 def _floating(**arrays: Any) -> tuple[Any, ...]:
     """The arguments as arrays of one floating-point type: the widest among them, float64 where there is none."""
     found = {}
     for name, value in arrays.items():
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must be an array of numbers: {error}") from None
         if array.dtype.kind not in "fiuO" or (array.dtype.kind == "O" and not _exact(array)):
             raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
         found[name] = array
@@ -34,7 +37,10 @@ def _exact(array: np.ndarray) -> bool:
 
 def _labels(name: str, value: Any) -> np.ndarray:
     """Labels: integers, counted from 0."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of labels: {error}") from None
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer labels, not {array.dtype}")
     return array.astype(np.intp, copy=False)
@@ -95,3 +101,13 @@ def _count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return int(value)
+
+
+def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
+    """Slices that cut the rows of an array into blocks of about 4 MB, a size that stays in the cache.
+
+    ``widths`` are the widths of what is computed from each row.
+    """
+    row = array[0].nbytes + 2 * sum(widths) * array.itemsize
+    count = max(1, round(len(array) * row / 2**22))
+    return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sympy import Expr, Integer, Symbol, expand
 
 from derive import arguments
+from derive.blocks import plan
 from derive.differentiate import Derivation, differentiate, gradient_name
 from derive.errors import StatementError
 from derive.lower import Lowering
@@ -100,7 +101,7 @@ class _Module:
         check = self.check()
         text = "\n".join(line for f in (*functions, check) for line in f.body)
         imports = []
-        checks = needed_checks(check.body)
+        checks = needed_checks([*check.body, *(line for f in functions for line in f.body)])
         if any("numbers." in c for c in checks):
             imports.append("import numbers")
         if "builtins." in text:
@@ -174,7 +175,13 @@ class _Module:
         writer = Writer(named=named, reserved=reserved | set(renamed.values()), optional=self.optional, inputs=inputs)
         if name == "loss_and_grad":
             writer.numbers = {renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed}
-        writer.write(definitions, [o for o in definitions if o.name in wanted])
+        outputs = [o for o in definitions if o.name in wanted]
+        size = self.examples()
+        if name != "loss" and size is not None:
+            # The loss alone reads the data once, so that only what computes gradients gains from blocks.
+            writer.plan = plan([o.ref.node for o in outputs], [v.name for v in self.form.data], size)
+            writer.ranks = {v.name: len(v.shape) for v in self.form.data if v.labels is None}
+        writer.write(definitions, outputs)
         lines = list(writer.lines)
         gradient = ", ".join(wanted[-len(self.gradients) :])
         if len(self.gradients) > 1:
@@ -201,6 +208,12 @@ class _Module:
             docstring=tuple(self.docstring(name)),
             body=tuple([*self.prologue(lines, writer.needs_dtype), *lines]),
         )
+
+    def examples(self) -> Symbol | None:
+        """The number of examples: the size of the first axis of the data, if that is a size of its own."""
+        matrices = [v for v in self.form.data if len(v.shape) > 1 and v.labels is None]
+        size = matrices[0].shape[0] if matrices else None
+        return size if isinstance(size, Symbol) else None
 
     def spelled(self, line: str) -> str:
         """The line with modules under names that no argument takes."""
@@ -316,7 +329,12 @@ class _Module:
         for excess, why in form.requirements:
             needed |= excess.free_symbols
             after.append(f"if {scalar_source(excess)[0]} > 0:")
-            after.append(f'    raise ValueError("{why}")')
+            origins = [
+                f"{s.name} = {{{s.name}}} in {self.sources[s].split('.')[0].lstrip('(')}"
+                for s in sorted(excess.free_symbols, key=str)
+                if s in self.sources
+            ]
+            after.append(f'    raise ValueError(f"{why}: {", ".join(origins)}")')
         counts = {s.name for s in self.symbols() if s.is_integer} - {s.name for s in form.sizes}
         numbers = [
             f'{n} = {"_count" if n in counts else "_number"}("{n}", {n})' for n, _ in form.hyperparameters
@@ -347,7 +365,7 @@ class _Module:
 
 def needed_checks(lines: Sequence[str]) -> list[str]:
     """The source of the checks that some lines call, and of what those call."""
-    order = ["_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count"]
+    order = ["_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count", "_row_blocks"]
     text = "\n".join(lines)
     found = []
     for name in order:

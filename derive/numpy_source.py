@@ -7,6 +7,7 @@ what is built in place gets a line of its own; everything else is written where 
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from sympy import Add, Expr, Integer, Mul, NumberSymbol, Pow, Rational, S, Symbol, expand
 from sympy.core.function import Function
 
+from derive.blocks import Plan
 from derive.program import Node, Ref, Update
 
 __all__ = ["Output", "Writer", "scalar_source"]
@@ -41,6 +43,21 @@ class Output:
     name: str
     ref: Ref
     order: tuple[Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Total:
+    """Something added up over blocks: the node, its variable, what each block adds and what it starts from."""
+
+    node: Node
+    name: str
+    layout: tuple[int, ...]
+    parts: tuple[tuple[Node, tuple[int, ...]], ...]
+    rest: tuple[tuple[Node, tuple[int, ...]], ...]
+
+    def position(self, axis: int) -> int:
+        """Where an axis of the node lies in the variable."""
+        return self.layout.index(axis)
 
 
 def wrapped(text: Text, level: int) -> str:
@@ -117,6 +134,8 @@ class Writer:
         Nodes whose names are the toolkit's own: they get a line only if they are used more than once.
     numbers : dict
         Equation numbers of variables.
+    plan : Plan, optional
+        How to compute sums over examples in blocks of rows.
     inputs : dict
         Names of arguments inside the function, where they differ.
     """
@@ -132,6 +151,9 @@ class Writer:
     users: dict[int, list[Node]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     needs_dtype: bool = False
+    plan: Plan | None = None
+    block: Expr | None = None
+    ranks: dict[str, int] = field(default_factory=dict)
 
     # -- the walk --------------------------------------------------------------------------------------------------------
 
@@ -139,12 +161,177 @@ class Writer:
         """Write what the outputs need, a line for each definition among it, in order."""
         self.count([o.ref.node for o in outputs])
         wanted = {o.name for o in outputs}
+        if self.plan is not None:
+            self.write_blocks(self.plan, definitions)
+        self.assign_all(definitions, wanted)
+
+    def assign_all(self, definitions: Sequence[Output], wanted: set[str]) -> None:
         for d in definitions:
             number = d.ref.node.number
             if number in self.optional and self.uses.get(number) == 1 and d.name not in wanted:
                 continue
             if d.name in wanted or number in self.uses:
                 self.assign(d, d.name in wanted)
+
+    def write_blocks(self, plan: Plan, definitions: Sequence[Output]) -> None:
+        """One loop over blocks of rows, for all sums over examples."""
+        names = {o.ref.node.number: o.name for o in reversed(definitions)}
+        layouts = {o.ref.node.number: tuple(o.ref.names.index(n) for n in o.order) for o in definitions}
+        for node in self.hoisted(plan):
+            self.materialise(node, names.get(node.number), layouts.get(node.number))
+        self.reserved.update(("rows", "n"))
+        whole, self.inputs = self.inputs, dict(self.inputs)
+        for name in plan.inputs:
+            self.inputs[name] = self.unused(f"{whole.get(name, name)}_rows")
+        before, self.lines = self.lines, []
+        known, self.aranges = self.aranges, {}
+        self.block = plan.size
+        for d in definitions:
+            number = d.ref.node.number
+            if number in plan.rows and number in self.uses and number not in self.optional:
+                self.assign(d, False)
+        totals = self.totals(plan, definitions)
+        for total in totals:
+            for child, _ in total.parts:
+                self.prepare_parts(child, plan)
+            if total.node.op == "scatter":
+                for update in total.node.info[1:]:
+                    self.write_update(total.node, total.name, total.layout, update)
+            else:
+                parts = [(c, tuple(total.position(p) for p in at)) for c, at in total.parts]
+                text = self.sum_text(parts, tuple(range(len(total.layout))))
+                sign = "-=" if is_negative(text) else "+="
+                self.lines.append(f"{total.name} {sign} {text[0][1:] if is_negative(text) else text[0]}")
+            self.mark(total.name)
+        body, self.lines = self.lines, before
+        self.block = None
+        for total in totals:
+            self.write_start(total)
+            self.variables[total.node.number] = (total.name, total.layout)
+        blocks = ", ".join(f"{self.inputs[n]}" for n in plan.inputs)
+        pieces = ", ".join(f"{whole.get(n, n)}[rows]" for n in plan.inputs)
+        largest = max(plan.inputs, key=lambda n: self.ranks.get(n, 0))
+        self.lines.append("# A block of rows stays in the cache between the products that read it.")
+        widths = [self.size_source(e) for e in self.widths(plan)]
+        self.lines.append(f"for rows in _row_blocks({', '.join([whole.get(largest, largest), *widths])}):")
+        self.lines.append(f"    {blocks} = {pieces}")
+        if any(re.search(r"\bn\b", line) for line in body):
+            self.lines.append(f"    n = len({self.inputs[largest]})")
+        self.lines.extend(f"    {line}" for line in body)
+        self.inputs, self.aranges = whole, known
+
+    def widths(self, plan: Plan) -> list[Expr]:
+        """The sizes of what is computed from each example, other than copies of it."""
+        found: dict[Expr, None] = {}
+
+        def visit(node: Node) -> None:
+            if node.op == "contract" and node.number in plan.rows:
+                for p, size in enumerate(node.axes):
+                    if p != plan.rows[node.number]:
+                        found[size] = None
+            for child, _ in node.args:
+                visit(child)
+
+        for node in plan.sums.values():
+            if node.number in self.uses:
+                visit(node)
+        return list(found)
+
+    def totals(self, plan: Plan, definitions: Sequence[Output]) -> list[Total]:
+        """What is added up over blocks: definitions where they are sums over examples plus something else."""
+        found: list[Total] = []
+        covered: set[int] = set()
+        for d in definitions:
+            node = d.ref.node
+            if node.number not in self.uses or node.number in covered:
+                continue
+            if node.number not in plan.sums and node.number not in plan.after:
+                continue
+            layout = tuple(d.ref.names.index(n) for n in d.order)
+            parts = node.args if node.op == "map" and node.info == "add" else ((node, tuple(range(node.rank))),)
+            inside = [(c, at) for c, at in parts if self.summed(c, plan) is not None]
+            rest = [(c, at) for c, at in parts if self.summed(c, plan) is None]
+            if not inside or any(c.number in plan.after for c, _ in rest):
+                continue
+            for c, _ in inside:
+                inner = self.summed(c, plan)
+                assert inner is not None
+                covered.update((c.number, inner.number))
+            covered.add(node.number)
+            found.append(Total(node, d.name, layout, tuple(inside), tuple(rest)))
+        for number, node in plan.sums.items():
+            if number in self.uses and number not in covered:
+                name = self.named.get(number) or self.invent_sum(node)
+                found.append(Total(node, name, node.order, ((node, tuple(range(node.rank))),), ()))
+        return found
+
+    def summed(self, node: Node, plan: Plan) -> Node | None:
+        """The sum over examples that a node is, or is a multiple of, if nothing else needs it."""
+        if node.number in plan.sums:
+            return node
+        if node.op == "map" and node.info == "mul" and len(node.args) == 2 and self.uses.get(node.number, 0) <= 1:
+            (a, _), (b, _) = node.args
+            if self.pythonic(a) and b.number in plan.sums and b.op != "scatter" and self.uses.get(b.number, 0) <= 1:
+                return b
+        return None
+
+    def prepare_parts(self, node: Node, plan: Plan) -> None:
+        """Lines for what a sum over examples needs, but none for that sum."""
+        inner = self.summed(node, plan) or node
+        for child, _ in inner.args:
+            self.prepare(child)
+
+    def write_start(self, total: Total) -> None:
+        """What a sum over blocks starts from."""
+        node, name, layout = total.node, total.name, total.layout
+        for child, _ in total.rest:
+            self.prepare(child)
+        if node.op == "scatter" and node.info[0] == ("onto",):
+            child, where = node.args[0]
+            self.prepare(child)
+            source = self.text(child, where, layout)
+            self.line(name, f"{wrapped(source, _ATOM)}.copy()" if source[1] == _ATOM else source[0])
+        elif total.rest:
+            context = tuple(range(len(layout)))
+            source = self.sum_text([(c, tuple(total.position(p) for p in at)) for c, at in total.rest], context)
+            whole = {p for _, at in total.rest for p in at}
+            if len(whole) < node.rank:
+                self.needs_dtype = True
+                self.line(name, f"np.full({self.shape_source([node.axes[p] for p in layout])}, {source[0]}, dtype)")
+            else:
+                self.line(name, f"{source[0]}.copy()" if node.rank and source[1] == _ATOM else source[0])
+        elif node.rank == 0:
+            self.line(name, "0")
+        else:
+            self.needs_dtype = True
+            self.line(name, f"np.zeros({self.shape_source([node.axes[p] for p in layout])}, dtype)")
+
+    def hoisted(self, plan: Plan) -> list[Node]:
+        """What a block needs and is the same for all blocks."""
+        found: dict[int, Node] = {}
+
+        def visit(node: Node) -> None:
+            for child, _ in node.args:
+                inside = child.number in plan.rows or child.number in plan.sums
+                if inside:
+                    visit(child)
+                elif child.rank and child.op not in ("input", "scalar") and self.worth_naming(child):
+                    found[child.number] = child
+
+        for node in plan.sums.values():
+            if node.number in self.uses:
+                visit(node)
+        return [found[n] for n in sorted(found)]
+
+    def invent_sum(self, node: Node) -> str:
+        return self.unused(self.describe(node) if node.op != "reduce" else f"total_{self.short(node.args[0][0]) or 'sum'}")
+
+    def unused(self, name: str) -> str:
+        candidate, number = name, 2
+        while candidate in self.reserved:
+            candidate, number = f"{name}_{number}", number + 1
+        self.reserved.add(candidate)
+        return candidate
 
     def count(self, roots: list[Node]) -> None:
         seen: set[int] = set()
@@ -258,11 +445,7 @@ class Writer:
         name = self.describe(node)
         if not name.isidentifier() or keyword.iskeyword(name):
             name = "part"
-        candidate, number = name, 2
-        while candidate in self.reserved:
-            candidate, number = f"{name}_{number}", number + 1
-        self.reserved.add(candidate)
-        return candidate
+        return self.unused(name)
 
     def short(self, node: Node) -> str:
         """The name of a node, or of the first array in it that has one."""
@@ -450,9 +633,12 @@ class Writer:
         raise AssertionError(name)
 
     def add_text(self, node: Node, axes: tuple[Any, ...], context: tuple[Any, ...]) -> Text:
+        return self.sum_text([(child, tuple(axes[p] for p in where)) for child, where in node.args], context)
+
+    def sum_text(self, terms: Sequence[tuple[Node, tuple[Any, ...]]], context: tuple[Any, ...]) -> Text:
         parts: list[tuple[bool, Text]] = []
-        for child, where in node.args:
-            text = self.text(child, tuple(axes[p] for p in where), context)
+        for child, where in terms:
+            text = self.text(child, where, context)
             if is_negative(text):
                 parts.append((True, (text[0][1:], text[1])))
             else:
@@ -461,6 +647,9 @@ class Writer:
         first = next((k for k, (negative, _) in enumerate(parts) if not negative), None)
         if first:
             parts.insert(0, parts.pop(first))
+        if len(parts) == 1:
+            negative, text = parts[0]
+            return minus_sign(text) if negative else text
         result = ("-" if parts[0][0] else "") + wrapped(parts[0][1], _SUM if not parts[0][0] else _PRODUCT)
         for negative, text in parts[1:]:
             result += (" - " if negative else " + ") + wrapped(text, _PRODUCT if negative else _SUM)
@@ -629,15 +818,20 @@ class Writer:
     def arange(self, info: tuple[Expr, Expr], letter: str) -> str:
         if info not in self.aranges:
             lo, size = info
-            name = letter if letter.isidentifier() and not keyword.iskeyword(letter) else "index"
-            candidate, number = name, 2
-            while candidate in self.reserved:
-                candidate, number = f"{name}_{number}", number + 1
-            self.reserved.add(candidate)
+            candidate = self.unused(letter if letter.isidentifier() and not keyword.iskeyword(letter) else "index")
             start = "" if lo == 0 else f"{scalar_source(lo)[0]}, "
-            self.lines.append(f"{candidate} = np.arange({start}{scalar_source(expand(lo + size))[0]})")
+            stop = self.size_source(size) if lo == 0 else scalar_source(expand(lo + size))[0]
+            self.lines.append(f"{candidate} = np.arange({start}{stop})")
             self.aranges[info] = candidate
         return self.aranges[info]
+
+    def size_source(self, size: Expr) -> str:
+        """A size; inside a block the number of examples is that of the block."""
+        return "n" if size == self.block else scalar_source(size)[0]
+
+    def shape_source(self, sizes: Sequence[Expr]) -> str:
+        inside = ", ".join(map(self.size_source, sizes))
+        return f"({inside},)" if len(sizes) == 1 else f"({inside})"
 
     def slice_source(self, start: Expr, size: Expr, whole: Expr) -> str:
         """start:stop, as a person writes it."""
@@ -728,8 +922,7 @@ class Writer:
         self.lines.append(f"{name}[{index}] = 0")
 
     def write_scatter(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
-        shape = ", ".join(scalar_source(node.axes[p])[0] for p in layout)
-        shape = f"({shape},)" if node.rank == 1 else f"({shape})"
+        shape = self.shape_source([node.axes[p] for p in layout])
         self.needs_dtype = True
         if not node.info:
             child, where = node.args[0]

@@ -240,11 +240,14 @@ class _Reader:
         self.definitions: list[Definition] = []
         self.ranges: dict[Symbol, tuple[Expr, Expr]] = {}
         self.requirements: dict[str, tuple[Expr, str]] = {}
+        self.within: list[Any] = []
 
     # -- errors ------------------------------------------------------------------------------------------------------
 
     def refuse(self, what: str, expr: Any = None) -> StatementError:
         shown = f" in `{expr}`" if expr is not None else ""
+        if self.within and expr is not None and str(self.within[0]) != str(expr):
+            shown += f" of `{self.within[0]}`"
         return StatementError(f"loss '{self.loss.name}', {self.place}{shown}: {what}")
 
     # -- declarations ------------------------------------------------------------------------------------------------
@@ -402,7 +405,7 @@ class _Reader:
                 raise self.refuse(
                     f"the index `{user}` has no range: use Idx('{user}', size) or limits ({user}, 0, size - 1)", node
                 )
-            lo, hi = (self.parse_index(e, scope) for e in limit[1:])
+            lo, hi = (self.parse_index(e, scope, limit=True) for e in limit[1:])
             for e in (lo, hi):
                 if e.atoms(Indexed):
                     raise self.refuse("a limit of a sum must be made of sizes, integers and indices", node)
@@ -418,11 +421,14 @@ class _Reader:
                 new = self.bind(user, lo, hi)
             if at_most(lo - hi - 1) is False:
                 raise self.refuse(f"the range of `{user}`, {lo} to {hi}, is empty", node)
+            if at_most(lo - hi - 1) is None:
+                excess = expand(lo - hi - 1)
+                self.requirements[str(excess)] = (excess, f"the sum over {user} from {lo} to {hi} ends before it begins")
             scope[user] = new
             bound.append((new, lo, hi))
         return bound, scope, conditions
 
-    def parse_index(self, expr: Any, scope: dict[Any, Symbol]) -> Expr:
+    def parse_index(self, expr: Any, scope: dict[Any, Symbol], limit: bool = False) -> Expr:
         expr = _sympified(expr)
         if expr in scope:
             return scope[expr]
@@ -450,11 +456,16 @@ class _Reader:
                 return self.hyper[name]
             if any(str(u) == name for u in scope):
                 return next(v for u, v in scope.items() if str(u) == name)
+            if limit:
+                # A number of terms that no shape tells: an integer to be passed in.
+                return self.hyperparameter(expr, integer=True)
             raise self.refuse(
                 f"the index `{expr}` is not declared: it has no range and no sum or left side binds it", expr
             )
+        if any(a.is_Rational and not a.is_Integer for a in expr.args):
+            raise self.refuse("an index or a limit must be an integer", expr)
         if isinstance(expr, Add | Mul):
-            return expand(expr.func(*(self.parse_index(a, scope) for a in expr.args)))
+            return expand(expr.func(*(self.parse_index(a, scope, limit) for a in expr.args)))
         raise self.refuse("an index may be made of indices, integers, sizes and label arrays, added or multiplied", expr)
 
     def element(self, expr: Indexed, scope: dict[Any, Symbol], label: bool = False) -> Expr:
@@ -468,10 +479,12 @@ class _Reader:
         if len(expr.indices) != len(shape):
             raise self.refuse(f"`{name}` has {len(shape)} indices, not {len(expr.indices)}", expr)
         indices = []
+        self.within.append(expr)
         for axis, (user, size) in enumerate(zip(expr.indices, shape, strict=True)):
             e = self.parse_index(user, scope)
             self.check_bounds(expr, axis, e, self.size(size))
             indices.append(e)
+        self.within.pop()
         if label:
             self.labels.setdefault(name, [])
         return Indexed(IndexedBase(Symbol(name, real=True)), *indices)
