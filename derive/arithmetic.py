@@ -236,7 +236,14 @@ class _Digits(Arithmetic):
 
     def function(self, name: str) -> Callable[..., Any]:
         function: Callable[..., Any] = getattr(self.context, name)
-        return function
+
+        def real(x: Any) -> Any:
+            result = function(x)
+            if not isinstance(result, self.context.mpf | int):
+                raise ValueError(f"{name}({x}) is not a real number")
+            return result
+
+        return real
 
     def plain_power(self, base: Any, exponent: Any) -> Any:
         result = self.context.power(base, exponent)

@@ -382,12 +382,16 @@ class Writer(ABC):
         else:
             group = 2
         big = any(isinstance(f, Sum | Inner) for f in term.above)
-        return (group, term.negative, not big, self.degree(term), tuple(sorted(map(self.sorting, term.above))))
+        letters = sorted(map(self.sorting, term.above))
+        first = letters[0][0] if letters and self.notation.letters else 0
+        return (group, term.negative, not big, first, self.degree(term), tuple(letters))
 
     def is_index(self, f: Basic) -> bool:
         return isinstance(f, Symbol) and f.is_integer is True and f.name not in self.notation.scalars
 
     def degree(self, term: Term) -> int:
+        if self.notation.letters:
+            return max((int(f.exp) for f in term.above if isinstance(f, Pow) and f.exp.is_Integer), default=1)
         return -sum(int(f.exp) if isinstance(f, Pow) and f.exp.is_Integer else 1 for f in term.above) if not any(
             self.has_arrays(f) for f in term.above
         ) else 0
@@ -399,6 +403,7 @@ class Writer(ABC):
         """The place of the first letter of an update rule that an expression mentions, arrays before scalars."""
         letters = self.notation.letters
         found = [letters[s.name] for s in e.free_symbols if isinstance(s, Symbol) and s.name in letters]
+        found += [letters[f.func.__name__] for f in e.atoms(AppliedUndef) if f.func.__name__ in letters]
         arrays = [n for n in found if not self.is_scalar_place(n)]
         return min(arrays or found, default=-1)
 
@@ -408,7 +413,7 @@ class Writer(ABC):
     def has_arrays(self, e: Basic) -> bool:
         if self.notation.letters:
             place = self.letter_place(e)
-            return place >= 0 and not self.is_scalar_place(place)
+            return (place >= 0 and not self.is_scalar_place(place)) or bool(e.atoms(AppliedUndef))
         return e.has(Indexed, Inner, Norm, Sum) or bool(e.atoms(AppliedUndef))
 
     def lead(self, terms: list[Term]) -> list[Term]:
@@ -492,6 +497,8 @@ class Writer(ABC):
             self.counting = False
 
     def is_coefficient(self, f: Basic) -> bool:
+        if self.notation.letters and self.has_arrays(f):
+            return False
         return isinstance(f, Number) or (isinstance(f, Symbol) and not f.is_integer) or (
             isinstance(f, Symbol) and f.name in self.notation.scalars
         )
@@ -506,8 +513,12 @@ class Writer(ABC):
             return (5, 0, str(f)) if f.args[1:] == (1, 0) else (7, 0, str(f))
         if isinstance(f, Sum | LogSumExp):
             return (8, 0, str(f))
+        if self.notation.letters and not self.has_arrays(f):
+            return (0, 1 + isinstance(f, Add), str(f))
         if isinstance(f, Add):
             return (3, 0, str(f))
+        if isinstance(f, Pow) and isinstance(f.base, Add) and f.exp.is_Integer:
+            return (3, 1, str(f))
         if isinstance(f, Partial):
             return (1, f.args[0] != self.notation.value, str(f))
         if isinstance(f, exp):
@@ -516,10 +527,12 @@ class Writer(ABC):
 
     def fits_in_fraction(self, factors: Sequence[Expr]) -> bool:
         """Whether factors are small enough to stand in one numerator."""
-        small = (Symbol, Number, Indexed)
+        small = (Symbol, Number, Indexed, Abs, AppliedUndef)
+        if self.notation.letters:
+            small += (sympy.sign, Pow) + ((Add,) if len(factors) == 1 else ())
+            return all(isinstance(f, small) for f in factors) and sum(f.count_ops() for f in factors) < 12
         return len(factors) <= 2 and all(
-            isinstance(f, small) or (isinstance(f, Pow) and isinstance(f.base, small)) or isinstance(f, AppliedUndef)
-            for f in factors
+            isinstance(f, small) or (isinstance(f, Pow) and isinstance(f.base, small)) for f in factors
         )
 
     def quotient(self, above: Sequence[Expr], below: Sequence[Expr]) -> Box:

@@ -41,13 +41,14 @@ __all__ = [
 class Row:
     """A line: ``left = pieces``, the reason for it, and the quantity whose equation it is (or none).
 
-    An empty left side continues the row before.
+    An empty left side continues the row before; without a sign, the line only says where a chain starts.
     """
 
     left: str
     pieces: tuple[str, ...]
     reason: str = ""
     name: str = ""
+    sign: str = "="
 
 
 def _row(writer: Writer, left: Expr, right: Expr, reason: str = "", name: str = "") -> Row:

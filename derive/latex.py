@@ -185,6 +185,10 @@ class LatexWriter(Writer):
             return self.alias[name]
         if name.startswith("log_") and name not in self.notation.scalars and name[4:] in self.notation.shapes:
             return rf"\log {self.name(name[4:])}"
+        stem, dash, primes = name.partition("_2")
+        if dash and stem in self.notation.letters and not primes.strip("'"):
+            # The same quantity in the second of two rules that are compared.
+            return rf"\tilde{{{self.name(stem)}}}{primes}"
         base, labels = self.spelling.symbol(name)
         return f"{base}_{{{','.join(labels)}}}" if labels else base
 
@@ -459,8 +463,8 @@ def escape(text: str) -> str:
     return "".join(table.get(c, c) for c in text)
 
 
-_MATH_TOKEN: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*'*|\d+(?:\.\d+)?|->|[<>!=]=|[-+*/^=()\[\]|,<>]|\s+|.", re.S)
-_OPERATORS: Final = frozenset(["+", "-", "*", "/", "^", "=", "->", "<", ">", "<=", ">=", "!=", "|"])
+_MATH_TOKEN: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*'*|\d+(?:\.\d+)?|->|\*\*|[<>!=]=|[-+*/^=()\[\]|,<>]|\s+|.", re.S)
+_OPERATORS: Final = frozenset(["+", "-", "*", "**", "/", "^", "=", "->", "<", ">", "<=", ">=", "!=", "|"])
 _SPOKEN: Final = {"oo": r"\infty", "E": r"\operatorname{E}", "sign": r"\operatorname{sign}", "exp": r"\exp", "max": r"\max"}
 _SIGNS: Final = {"->": r"\to ", "*": " ", "<=": r"\leq ", ">=": r"\geq ", "!=": r"\neq ", "[": "[", "]": "]"}
 
@@ -565,7 +569,12 @@ def _formula(tokens: Sequence[str], names: Mapping[str, str]) -> str:
                 out.append("}")
             else:
                 out.append(")")
-        elif t == "^":
+        elif t in ("^", "**") and tokens[n + 1 : n + 2] == ["("]:
+            out.append("^{")
+            closing.append(depth)
+            depth += 1
+            skip = True
+        elif t in ("^", "**"):
             out.append("^")
         elif plain in names:
             out.append(f"{{{names[plain]}{t[len(plain) :]}}}")

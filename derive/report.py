@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sympy import Abs, Basic, Eq, Expr, Indexed, IndexedBase, Integer, Max, Min, Ne, Sum, Symbol, expand, sign
+from sympy.core.function import AppliedUndef
 
 from derive import chapters, pictures
 from derive.blackboard import Notation
@@ -197,20 +198,30 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
     lines: list[str] = []
     for row in rows:
         first, *rest = broken(row.pieces, narrow if column else room)
-        physical = [f"{row.left} &= {first}", *(rf"&\quad {{}} {line}" for line in rest)]
+        physical = [f"{row.left} &{row.sign or '{}'} {first}", *(rf"&\quad {{}} {line}" for line in rest)]
         if row.reason and (column or width(physical[-1]) <= narrow + lefts):
-            physical[-1] += rf" &\qquad& \reason{{{row.reason}}}"
+            physical[-1] += rf" &\qquad& {set_reason(row.reason)}"
         elif row.reason:
-            physical.append(rf"&\quad \reason{{{row.reason}}}")
+            physical.append(rf"&\quad {set_reason(row.reason, room - 2)}")
         if row.name in numbers:
             physical[0] += rf" \tag{{{numbers[row.name]}}}\label{{{label(statement, row.name)}}}"
         lines += [line if r"\tag" in line else rf"{line} \notag" for line in physical]
     return Block("equations", tuple(rf"{line} \\" if n < len(lines) - 1 else line for n, line in enumerate(lines)))
 
 
+#: A longer reason is set on several lines of this width.
+REASON = 14.0
+
+
 def reason_width(reason: str) -> float:
-    plain = re.sub(r"\$.*?\$", "xxxx", reason)
-    return 0.42 * len(plain) + 0.5 if reason else 0.0
+    plain = re.sub(r"\$(.*?)\$", lambda m: "x" * int(2.2 * width(m[1]) + 1), reason)
+    return min(REASON, 0.44 * len(plain) + 0.5) if reason else 0.0
+
+
+def set_reason(reason: str, room: float = REASON) -> str:
+    if reason_width(reason) < REASON:
+        return rf"\reason{{{reason}}}"
+    return rf"\longreason{{{room:.0f}em}}{{{reason}}}"
 
 
 def sentence(*parts: str) -> Block:
@@ -289,11 +300,12 @@ def symbol_table(derivation: Derivation, writer: LatexWriter) -> Block:
     names = names_of(derivation.loss)
     rows = []
 
-    def add(name: str, shape: Sequence[Expr], meaning: str) -> None:
+    def add(name: str, shape: Sequence[Expr], meaning: str, told: str = "") -> None:
+        words = "; ".join(w for w in (prose(meaning, names), told) if w)
         symbol = writer.whole(name)
         shapes = r" \times ".join(writer.show(s) for s in shape)
         rows.append(
-            rf"${symbol}$ & \texttt{{{escape(name)}}} & {f'${shapes}$' if shapes else ''} & {prose(meaning, names)} \\"
+            rf"${symbol}$ & \texttt{{{escape(name)}}} & {f'${shapes}$' if shapes else ''} & {words} \\"
         )
 
     for v in form.arguments:
@@ -310,9 +322,19 @@ def symbol_table(derivation: Derivation, writer: LatexWriter) -> Block:
     add("loss", (), "the loss")
     for name, default in form.hyperparameters:
         meaning = meanings.get(name, "")
-        told = "must be given" if default is None else f"default {default:g}"
-        add(name, (), f"{meaning}; {told}" if meaning else told)
+        told = "must be given" if default is None else f"default {plain_number(default)}"
+        add(name, (), meaning, told)
     return Block("table", tuple(rows))
+
+
+def plain_number(value: float) -> str:
+    """A default: 0.9, or a power of ten."""
+    text = f"{value:g}"
+    if "e" not in text:
+        return text
+    digits, power = text.split("e")
+    times = "" if digits == "1" else rf"{digits} \cdot "
+    return f"${times}10^{{{int(power)}}}$"
 
 
 def index_sentence(form: Form, writer: LatexWriter) -> str:
@@ -471,7 +493,7 @@ def rule_statement(rule: UpdateRule, writer: LatexWriter, names: Mapping[str, st
     if rule.counts_steps:
         add(Symbol("t", integer=True), "t", "", "number of the step, 1 at the first")
     for h in rule.hyperparameters:
-        default = "" if h.default is None else f"default {h.default:g}"
+        default = "" if h.default is None else f"default {plain_number(h.default)}"
         add(h.symbol, h.name, default, rule.meanings.get(h.name, "hyperparameter"))
     yield Block("table", tuple(rows), "rule")
     sources = [s for s, _ in rule.defaults_by_source() if s]
@@ -528,8 +550,10 @@ def proof_blocks(proof: Proof, rule: UpdateRule, writer: LatexWriter, names: Map
     steps = list(proof_rows(proof, writer, known))
     if steps:
         yield Block("proof", ())
-        yield equations(steps, f"{rule.name}", {})
-        yield Block("qed", ())
+        lines = equations(steps, rule.name, {}).lines
+        yield Block("equations", (*lines[:-1], lines[-1].replace(r"\notag", r"\proofend")))
+    else:
+        yield Block("prose", (r"Both sides are the same expression. \hfill\ensuremath{\square}",))
 
 
 def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
@@ -540,6 +564,8 @@ def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
         for s in sorted(e.free_symbols, key=str):
             if isinstance(s, Symbol):
                 found[s.name] = writer.name(s.name)
+        for f in sorted(e.atoms(AppliedUndef), key=str):
+            found.setdefault(f.func.__name__, writer.name(f.func.__name__))
     return found
 
 
@@ -560,18 +586,19 @@ def proof_rows(proof: Proof, writer: LatexWriter, names: Mapping[str, str]) -> I
     """The steps; a step that goes on from the one before needs no left side."""
     last: Basic | None = None
     for step in proof.steps:
-        reason = prose(step.what[:1].lower() + step.what[1:], names)
         before, after = step.before, step.after
+        if before == after == 0:
+            # The two sides had become the same expression.
+            continue
+        reason = prose(step.what[:1].lower() + step.what[1:], names)
         if isinstance(before, Eq) and isinstance(after, Eq):
             if before != last:
                 yield Row(writer.write(before.lhs), tuple(writer.sides(before.rhs)))
             yield Row(writer.write(after.lhs), tuple(writer.sides(after.rhs)), reason)
         elif before == last:
             yield Row("", tuple(writer.sides(after)), reason)
-        elif before == after:
-            yield Row(writer.write(before), tuple(writer.sides(after)), reason)
-        elif width(writer.write(before)) > 16:
-            yield Row("", tuple(writer.sides(before)))
+        elif width(writer.write(before)) > 10:
+            yield Row("", tuple(writer.sides(before)), sign="")
             yield Row("", tuple(writer.sides(after)), reason)
         else:
             yield Row(writer.write(before), tuple(writer.sides(after)), reason)

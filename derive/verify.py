@@ -70,7 +70,7 @@ def verify(statement: Any) -> Any:
         Naming the rule, the claim or the function that is wrong.
     """
     if not isinstance(statement, Loss):
-        from derive.rule_pages import verify_rule
+        from derive.rule_check import verify_rule
 
         return verify_rule(statement)
     from derive.render import compile

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from derive.errors import MissingToolError, OutputError
-
-if TYPE_CHECKING:
-    from derive.demo.page import Section
 
 __all__ = ["run"]
 
@@ -44,27 +39,20 @@ def run(out: Path) -> Path:
         )
     _make_directory(out / "pictures")
 
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
+    from derive.demo import digits, first_steps, gradient_cost, problems, surfaces
     from derive.demo.page import write
 
     tell = _Clock()
-    # The matrices are small: two threads that wait for each other are slower than one.
+    # The matrices are small: threads that wait for each other are many times slower than one. The limit holds for the
+    # libraries that are loaded by now.
     with threadpool_limits(limits=1):
-        sections = [section for make in _sections() for section in make(tell)]
+        parts = (digits, surfaces, problems, first_steps, gradient_cost)
+        sections = [section for part in parts for section in part.sections(tell)]
     page = write(sections, out)
     tell("done")
     return page
-
-
-def _sections() -> Iterator[Callable[[Callable[[str], None]], list[Section]]]:
-    from derive.demo import digits, first_steps, gradient_cost, problems, surfaces
-
-    yield digits.sections
-    yield surfaces.sections
-    yield problems.sections
-    yield first_steps.sections
-    yield gradient_cost.sections
 
 
 class _Clock:

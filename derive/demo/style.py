@@ -50,7 +50,7 @@ DASHES: dict[str, Any] = dict.fromkeys(COLOURS, "solid") | {
     "adam_almost": (0, (3, 2)),
 }
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,

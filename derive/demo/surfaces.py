@@ -39,8 +39,13 @@ class Surface(NamedTuple):
 
 
 def _surface(loss: str, bound: dict[str, float], **what: Any) -> Surface:
-    functions = (functools.partial(f, **bound) for f in (module(loss).loss, module(loss).loss_and_grad))
-    return Surface(loss, what.pop("title"), *functions, **what)
+    compiled = module(loss)
+    return Surface(
+        name=loss,
+        loss=functools.partial(compiled.loss, **bound),
+        loss_and_grad=functools.partial(compiled.loss_and_grad, **bound),
+        **what,
+    )
 
 
 def SURFACES() -> tuple[Surface, ...]:
