@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from derive.catalogue import find
 from derive.descent import page
 from derive.files import SHARED, source_of
+from derive.render import compile
 
 # -- the module under test is the generated page, and its optimizers are two that can be checked by eye ---------------
 
@@ -502,3 +504,72 @@ def test_initial_weights_are_normal_and_seeded(descent: ModuleType) -> None:
 def test_initial_weights_need_a_scale(descent: ModuleType, scale: float) -> None:
     with pytest.raises(ValueError, match="scale must be a finite number, 0 or more"):
         descent.initial_weights((2, 2), scale, 0)
+
+
+# -- learning --------------------------------------------------------------------------------------------------------
+
+#: Learning rates for (SVM, softmax, two-layer network), features between 0 and 1.
+RATES = {
+    "sgd": (1.0, 1.0, 1.0),
+    "momentum": (0.1, 0.3, 0.1),
+    "momentum_velocity": (0.1, 0.3, 0.1),
+    "nesterov": (0.1, 0.3, 0.1),
+    "nesterov_lookahead": (0.1, 0.3, 0.1),
+    "adagrad": (0.1, 0.1, 0.1),
+    "rmsprop": (0.01, 0.01, 0.01),
+    "adam_almost": (0.01, 0.01, 0.003),
+    "adam": (0.01, 0.01, 0.01),
+}
+
+
+@pytest.fixture(scope="module")
+def digits(peer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    pixels, y = peer("sklearn.datasets").load_digits(return_X_y=True)
+    X = np.hstack([pixels / 16, np.ones((len(pixels), 1))])
+    order = np.random.default_rng(2021).permutation(len(X))
+    return X[order[400:]], y[order[400:]], X[order[:400]], y[order[:400]]
+
+
+def _linear(W: np.ndarray, X: np.ndarray) -> np.ndarray:
+    return X @ W.T
+
+
+def _network(W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray, X: np.ndarray) -> np.ndarray:
+    return np.maximum(0, X @ W1.T + b1) @ W2.T + b2
+
+
+@pytest.mark.parametrize("loss", ["svm", "softmax", "two_layer_net"])
+@pytest.mark.parametrize("optimizer", RATES)
+def test_every_optimizer_learns_to_read_digits(
+    descent: ModuleType,
+    digits: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    peer: Any,
+    loss: str,
+    optimizer: str,
+) -> None:
+    X, y, X_test, y_test = digits
+    rng = np.random.default_rng(7)
+    if loss == "two_layer_net":
+        first, second = descent.initial_weights((64, 65), 0.17, rng), descent.initial_weights((10, 64), 0.17, rng)
+        start: tuple[np.ndarray, ...] = (first, np.zeros(64), second, np.zeros(10))
+    else:
+        start = (descent.initial_weights((10, 65), 0.01, rng),)
+    run = functools.partial(
+        descent.minibatch_descent,
+        functools.partial(compile(find(loss)).loss_and_grad, reg=1e-5),
+        start,
+        (X, y),
+        optimizer=compile(find(optimizer)),
+        batch_size=256,
+        seed=1,
+        learning_rate=RATES[optimizer][("svm", "softmax", "two_layer_net").index(loss)],
+    )
+    # Threads that share such small matrices mostly wait for each other.
+    with peer("threadpoolctl").threadpool_limits(1):
+        result = run(steps=400)
+        again = run(steps=20)
+    assert len(result.losses) == 400
+    assert result.losses[:20] == again.losses
+    scores = (_network if loss == "two_layer_net" else _linear)(*result.params, X_test)
+    accuracy = (scores.argmax(axis=1) == y_test).mean()
+    assert accuracy >= (0.94 if optimizer == "adam" else 0.90)

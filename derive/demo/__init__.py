@@ -6,6 +6,7 @@ once more as files.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import time
 from pathlib import Path
@@ -39,15 +40,13 @@ def run(out: Path) -> Path:
         )
     _make_directory(out / "pictures")
 
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
     from derive.demo import digits, first_steps, gradient_cost, problems, surfaces
     from derive.demo.page import write
 
     tell = _Clock()
     # The matrices are small: threads that wait for each other are many times slower than one. The limit holds for the
     # libraries that are loaded by now.
-    with threadpool_limits(limits=1):
+    with importlib.import_module("threadpoolctl").threadpool_limits(limits=1):  # it comes with scikit-learn
         parts = (digits, surfaces, problems, first_steps, gradient_cost)
         sections = [section for part in parts for section in part.sections(tell)]
     page = write(sections, out)

@@ -27,7 +27,7 @@ SEED = 0
 #: Learning rates to choose from. Momentum multiplies the length of a step by up to 1/(1 - rho) = 10.
 RATES = dict.fromkeys(OPTIMIZERS, (0.03, 0.1, 0.3, 1.0)) | {
     "sgd": (0.1, 0.3, 1.0, 3.0),
-    **dict.fromkeys(("rmsprop", "adam_almost", "adam"), (0.003, 0.01, 0.03, 0.1)),
+    **dict.fromkeys(("rmsprop", "adam_almost", "adam"), (0.001, 0.003, 0.01, 0.03)),
 }
 
 
@@ -244,8 +244,8 @@ def _draw(ax: Any, runs: Sequence[Run], heights: Sequence[Sequence[float]]) -> N
 def _hyperparameters(digits: Digits, tell: Callable[[str], None]) -> Section:
     tell("digits: learning rate, batch size, initial weights")
     sgd = functools.partial(train, digits=digits, optimizer="sgd", every=5)
-    rates = (0.01, 0.1, 1.0, 10.0, 100.0)
-    by_rate = [sgd(SOFTMAX, rate=rate) for rate in rates]
+    rates = (0.001, 0.01, 0.1, 1.0, 10.0)
+    by_rate = [sgd(NETWORK, rate=rate) for rate in rates]
     sizes = (1, 8, 64, 256, len(digits.X))
     by_size = [sgd(SOFTMAX, rate=0.3, batch_size=size) for size in sizes]
     scales = (0.0, 0.01, 0.1, 1.0, 3.0)
@@ -254,7 +254,8 @@ def _hyperparameters(digits: Digits, tell: Callable[[str], None]) -> Section:
         Picture(
             "learning-rate",
             _family("Learning rate", by_rate, [f"{rate:g}" for rate in rates]),
-            "Softmax by plain descent. Too small is slow; too large jumps about or away.",
+            "Two-layer network by plain descent. Too small is slow. Far too large, the first steps throw all hidden "
+            "units to where they are 0 for every picture, and the network guesses ever after.",
         ),
         Picture(
             "batch-size",

@@ -36,9 +36,9 @@ INK, GREY, BLUE, ORANGE = "#222222", "#767676", "#0072b2", "#d55e00"
 COLOURS = {
     "sgd": "#222222",
     "momentum": "#0072b2",
-    "momentum_velocity": "#56b4e9",
+    "momentum_velocity": "#3a98d4",
     "nesterov": "#007a5a",
-    "nesterov_lookahead": "#33b58f",
+    "nesterov_lookahead": "#2a9d7c",
     "adagrad": "#c98a00",
     "rmsprop": "#d55e00",
     "adam_almost": "#cc79a7",
