@@ -1,8 +1,8 @@
 """What a person would write on the blackboard for an expression, before it is spelled for paper or for a terminal.
 
-``recognise`` finds inner products and norms in sums over components; ``Writer`` decides order, signs, common factors, cases
-and brackets. How the pieces are spelled is left to its subclasses in ``latex.py`` and ``text.py``. Nothing here changes the
-value of an expression: every rule is an identity.
+``recognise`` finds inner products and norms in sums over components; ``Writer`` decides order, signs, common factors,
+cases and brackets. How the pieces are spelled is left to its subclasses in ``latex.py`` and ``text.py``. Nothing here
+changes the value of an expression: every rule is an identity.
 """
 
 from __future__ import annotations
@@ -13,7 +13,26 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sympy
-from sympy import Abs, Add, And, Basic, Eq, Expr, Integer, Mul, Ne, Not, Number, Pow, Rational, S, Sum, Symbol, exp, expand
+from sympy import (
+    Abs,
+    Add,
+    And,
+    Basic,
+    Eq,
+    Expr,
+    Integer,
+    Mul,
+    Ne,
+    Not,
+    Number,
+    Pow,
+    Rational,
+    S,
+    Sum,
+    Symbol,
+    exp,
+    expand,
+)
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 from sympy.tensor.indexed import Indexed
@@ -22,7 +41,19 @@ from derive.notation import LogSumExp, Partial, Sigmoid, Where, rebuild, substit
 from derive.rewrite import about_indices
 from derive.statement import Definition, Form, letter
 
-__all__ = ["Box", "Inner", "Norm", "Notation", "Term", "Writer", "common_factor", "gathered", "recognise", "split", "vector_in"]
+__all__ = [
+    "Box",
+    "Inner",
+    "Norm",
+    "Notation",
+    "Term",
+    "Writer",
+    "common_factor",
+    "gathered",
+    "recognise",
+    "split",
+    "vector_in",
+]
 
 # How tightly the pieces of a formula hold together; a looser piece inside a tighter one is put in brackets.
 RELATION, ADD, BIG, INNER, PRODUCT, POWER, ATOM = range(7)
@@ -43,6 +74,9 @@ class Norm(Expr):
 
     is_commutative = True
     is_extended_real = True
+
+
+_LOSS: Final = Symbol("loss", real=True)
 
 
 @dataclass(frozen=True)
@@ -72,7 +106,7 @@ class Notation:
     usual: Mapping[str, tuple[Expr, Expr]] = field(default_factory=dict)
     scalars: frozenset[str] = frozenset()
     aliases: Mapping[str, Definition] = field(default_factory=dict)
-    value: Expr = Symbol("loss", real=True)
+    value: Expr = _LOSS
     letters: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -126,7 +160,7 @@ def _usual_ranges(definitions: Iterable[Definition]) -> dict[str, tuple[Expr, Ex
     }
 
 
-# -- inner products and norms ------------------------------------------------------------------------------------------
+# -- inner products and norms ---------------------------------------------------------------------------------------
 
 
 def recognise(expr: Any, notation: Notation) -> Any:
@@ -175,9 +209,10 @@ def _contracted(body: Expr, limit: tuple[Any, ...], notation: Notation) -> Expr 
     if isinstance(f, Norm):
         element, power, *done = f.args
         axis = len(element.indices) - len(done) - 1
-        if axis >= 0 and element.indices[axis] == k and not any(k in i.free_symbols for i in element.indices[:axis]):
-            if notation.covers(str(element.base.label), axis, lo, hi):
-                return rest * Norm(element, power, k, *done)
+        alone = axis >= 0 and element.indices[axis] == k
+        alone = alone and not any(k in i.free_symbols for i in element.indices[:axis])
+        if alone and notation.covers(str(element.base.label), axis, lo, hi):
+            return rest * Norm(element, power, k, *done)
     return None
 
 
@@ -214,7 +249,7 @@ def vector_in(expr: Basic, k: Symbol) -> bool:
     return False
 
 
-# -- terms and factors -------------------------------------------------------------------------------------------------
+# -- terms and factors ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -392,18 +427,25 @@ class Writer(ABC):
     def degree(self, term: Term) -> int:
         if self.notation.letters:
             return max((int(f.exp) for f in term.above if isinstance(f, Pow) and f.exp.is_Integer), default=1)
-        return -sum(int(f.exp) if isinstance(f, Pow) and f.exp.is_Integer else 1 for f in term.above) if not any(
-            self.has_arrays(f) for f in term.above
-        ) else 0
+        return (
+            -sum(int(f.exp) if isinstance(f, Pow) and f.exp.is_Integer else 1 for f in term.above)
+            if not any(self.has_arrays(f) for f in term.above)
+            else 0
+        )
 
     def sorting(self, f: Basic) -> tuple[int, str]:
         return (self.letter_place(f), str(f))
 
     def letter_place(self, e: Basic) -> int:
-        """The place of the first letter of an update rule that an expression mentions, arrays before scalars."""
+        """The place of the first letter of an update rule that an expression mentions, arrays before scalars.
+
+        A letter that only a claim knows stands after all others, as an array does.
+        """
         letters = self.notation.letters
-        found = [letters[s.name] for s in e.free_symbols if isinstance(s, Symbol) and s.name in letters]
-        found += [letters[f.func.__name__] for f in e.atoms(AppliedUndef) if f.func.__name__ in letters]
+        if not letters:
+            return -1
+        found = [letters.get(s.name, len(letters)) for s in e.free_symbols if isinstance(s, Symbol)]
+        found += [letters.get(f.func.__name__, len(letters)) for f in e.atoms(AppliedUndef)]
         arrays = [n for n in found if not self.is_scalar_place(n)]
         return min(arrays or found, default=-1)
 
@@ -433,7 +475,9 @@ class Writer(ABC):
         for n, t in enumerate(self.lead(terms)):
             box = self.product(t.positive())
             text = box.text if box.level > ADD else self.brackets(box.text)
-            found.append((self.minus(text) if t.negative else text) if n == 0 else f"{'-' if t.negative else '+'} {text}")
+            found.append(
+                (self.minus(text) if t.negative else text) if n == 0 else f"{'-' if t.negative else '+'} {text}"
+            )
         return found
 
     def _write_Add(self, expr: Expr) -> Box:
@@ -499,8 +543,10 @@ class Writer(ABC):
     def is_coefficient(self, f: Basic) -> bool:
         if self.notation.letters and self.has_arrays(f):
             return False
-        return isinstance(f, Number) or (isinstance(f, Symbol) and not f.is_integer) or (
-            isinstance(f, Symbol) and f.name in self.notation.scalars
+        return (
+            isinstance(f, Number)
+            or (isinstance(f, Symbol) and not f.is_integer)
+            or (isinstance(f, Symbol) and f.name in self.notation.scalars)
         )
 
     def factor_place(self, f: Expr) -> tuple[Any, ...]:
@@ -597,9 +643,7 @@ class Writer(ABC):
 
         inner_first = [lim[0] for lim in limits]
         for index, lo, hi in reversed(limits):
-            mine = [
-                c for c in restrictions if index in c.free_symbols and self.innermost(c, inner_first) == index
-            ]
+            mine = [c for c in restrictions if index in c.free_symbols and self.innermost(c, inner_first) == index]
             if mine:
                 flush()
                 signs.append(self.sum_sign(self.comma([self.show(self.facing(c, index)) for c in mine]), "", ""))

@@ -1,8 +1,8 @@
-"""Which lines of a derivation are worth a reader's time, as rows (left side, terms of the right side, reason, equation).
+"""Which lines of a derivation are worth a reader's time, as rows (left side, terms of the right side, reason, name).
 
-Everything comes from the ``Derivation`` or the ``UpdateRule``: definitions, recorded steps, adjoints, examples' gradients.
-Merged are only what a person does in one go: the entries of a derivative that vanish are left out by setting the indices
-equal for which the others vanish, and its deltas are contracted by the rule of ``rewrite.py``.
+Everything comes from the ``Derivation`` or the ``UpdateRule``: definitions, recorded steps, adjoints, examples'
+gradients. Only that is merged which a person does in one go: entries of a derivative that vanish are left out, by
+setting those indices equal without which they do, and its deltas are contracted by the rule of ``rewrite.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sympy import Abs, Add, And, Basic, Eq, Expr, Indexed, Max, Min, Ne, Pow, S, Symbol, exp, expand, log, preorder_traversal
+from sympy import (
+    Abs,
+    Add,
+    And,
+    Basic,
+    Eq,
+    Expr,
+    Indexed,
+    Max,
+    Min,
+    Ne,
+    Pow,
+    S,
+    Symbol,
+    exp,
+    expand,
+    log,
+    preorder_traversal,
+)
 
 from derive.blackboard import ADJOINT, Notation, Writer, gathered, instance, recognise, vector_in
 from derive.matrix import matrix_form
@@ -55,7 +73,7 @@ def _row(writer: Writer, left: Expr, right: Expr, reason: str = "", name: str = 
     return Row(writer.write(left), tuple(writer.sides(right)), reason, name)
 
 
-# -- the statement -----------------------------------------------------------------------------------------------------
+# -- the statement --------------------------------------------------------------------------------------------------
 
 
 def statement_rows(derivation: Derivation, writer: Writer) -> list[Row]:
@@ -88,7 +106,7 @@ def _name(element: Expr) -> str:
     return element.name if isinstance(element, Symbol) else ""
 
 
-# -- derivatives of one definition ---------------------------------------------------------------------------------------
+# -- derivatives of one definition ----------------------------------------------------------------------------------
 
 
 def local_rows(derivation: Derivation, writer: Writer) -> list[Row]:
@@ -127,7 +145,7 @@ def _local_row(
 
 def local(step: Step, form: Form) -> tuple[dict[Basic, Basic], Expr] | None:
     """The entries of a derivative that do not vanish: which indices are equal, and the value, its deltas contracted."""
-    value, element = step.target.args
+    _, element = step.target.args
     mine = [i for i in (element.indices if isinstance(element, Indexed) else ()) if isinstance(i, Symbol)]
     theirs = {i for i, _ in step.indices} - set(mine)
     parts = list(Add.make_args(step.after))
@@ -160,7 +178,7 @@ def _partner(part: Expr, index: Symbol, theirs: set[Symbol]) -> Symbol | None:
     return None
 
 
-_REASONS: dict[type, str] = {
+_REASONS: dict[Any, str] = {
     Max: "derivative of max",
     Min: "derivative of min",
     Abs: "derivative of the absolute value",
@@ -182,7 +200,7 @@ def _reason(source: Expr, name: str) -> str:
     return ""
 
 
-# -- results -------------------------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 def example_rows(derivation: Derivation, writer: Writer) -> list[Row]:
@@ -199,13 +217,19 @@ def example_rows(derivation: Derivation, writer: Writer) -> list[Row]:
                 target, value, condition = least_primes(case.target, value, case.condition)
                 rows.append(_gradient_row(writer, target, value, _condition(condition, writer)))
         else:
-            rows.append(_gradient_row(writer, *least_primes(gradient.target, gradient.value), ""))
+            target, value = least_primes(gradient.target, gradient.value)
+            rows.append(_gradient_row(writer, target, value, ""))
     return rows
+
+
+def _is_index(symbol: Basic) -> bool:
+    """Sizes are positive; indices start at 0."""
+    return isinstance(symbol, Symbol) and symbol.is_integer is True and not symbol.is_positive
 
 
 def _is_of_an_example(gradient: ExampleGradient, derivation: Derivation) -> bool:
     """Whether the examples are the rows of the data, and the gradient is short enough to be looked at."""
-    free = {i for i in gradient.example.free_symbols if isinstance(i, Symbol) and i.is_integer and not i.is_positive}
+    free = {i for i in gradient.example.free_symbols if _is_index(i)}
     data = {v.name for v in derivation.form.data}
     used = [a for a in gradient.value.atoms(Indexed) if _name(a) in data]
     return any(a.indices[0] in free for a in used) and gradient.value.count_ops() < 150
@@ -220,7 +244,7 @@ def _with_named_example(gradient: ExampleGradient, derivation: Derivation) -> Ex
     """Where the loss of one example has no name in the statement, it is called ell_i here."""
     if isinstance(gradient.example, Indexed):
         return gradient
-    free = [i for i in gradient.example.free_symbols if isinstance(i, Symbol) and i.is_integer and not i.is_positive]
+    free = [i for i in gradient.example.free_symbols if _is_index(i)]
     named = Indexed(_example_name(derivation), *sorted(free, key=str))
 
     def renamed(target: Expr) -> Expr:
@@ -232,7 +256,7 @@ def _with_named_example(gradient: ExampleGradient, derivation: Derivation) -> Ex
 
 def least_primes(target: Expr, value: Expr, *others: Any) -> tuple[Any, ...]:
     """The same with as few primes on the indices as keep them apart."""
-    free = sorted((s for s in target.free_symbols if isinstance(s, Symbol) and s.is_integer and not s.is_positive), key=str)
+    free = sorted((s for s in target.free_symbols if _is_index(s)), key=str)
     taken = {s.name for s in target.free_symbols | value.free_symbols if isinstance(s, Symbol)} - {s.name for s in free}
     renamed: dict[Basic, Basic] = {}
     for i in free:
@@ -277,14 +301,15 @@ def example_loss_rows(derivation: Derivation, writer: Writer) -> list[Row]:
     table = {d.name: d for d in derivation.form.definitions}
     named = _with_named_example(gradients[0], derivation).target.args[0]
     value = instance(table[_name(example)], example) if _name(example) in table else example
-    rows = [_row(writer, named, value)]
+    rows = [_row(writer, *least_primes(named, value))]
     mapping = {}
     for use in sorted(value.atoms(Indexed), key=str):
         d = table.get(_name(use))
         if d is not None and not d.rhs.has(Max, Min, exp, log):
             mapping[use] = instance(d, use)
     if mapping:
-        rows.append(Row("", tuple(writer.sides(substitute(value, mapping)))))
+        _, spelled_out = least_primes(named, substitute(value, mapping))
+        rows.append(Row("", tuple(writer.sides(spelled_out))))
     return rows
 
 
@@ -301,7 +326,8 @@ def gradient_rows(derivation: Derivation, writer: Writer, chain: bool = True) ->
         d = derivation.gradient(parameter.name)
         entries = list(_by_entry(d))
         if entries:
-            rows += [_row(writer, element, value, "", d.name if n == 0 else "") for n, (element, value) in enumerate(entries)]
+            names = [d.name, *[""] * len(entries)]
+            rows += [_row(writer, *entry, "", name) for entry, name in zip(entries, names, strict=False)]
         else:
             rows += _chain_rows(derivation, d, writer, chain)
     return rows
@@ -321,7 +347,7 @@ def _chain_rows(derivation: Derivation, d: Definition, writer: Writer, chain: bo
 
 
 def chain_rule(derivation: Derivation, adjoint: Definition) -> Expr | None:
-    """The derivative of the loss by a quantity as a sum over the quantities that are made from it; None if there are none."""
+    """The derivative of the loss by a quantity, as a sum over those made from it; None if there are none."""
     name = adjoint.name.removeprefix(ADJOINT)
     definitions = {d.name: d for d in derivation.definitions}
     total: Expr = S.Zero
@@ -359,7 +385,7 @@ def chain_rule(derivation: Derivation, adjoint: Definition) -> Expr | None:
 
 
 def _by_entry(definition: Definition) -> Iterator[tuple[Expr, Expr]]:
-    """A gradient that is told entry by entry: (element, value) for each, where its index is only compared with numbers."""
+    """A gradient told entry by entry, (element, value), where its index is only compared with numbers."""
     if len(definition.indices) != 1 or not definition.sizes[0].is_Integer:
         return
     (index,) = definition.indices
@@ -391,7 +417,7 @@ def matrix_rows(derivation: Derivation, writer: LatexWriter) -> list[Row]:
     return rows
 
 
-# -- update rules --------------------------------------------------------------------------------------------------------
+# -- update rules ---------------------------------------------------------------------------------------------------
 
 
 def rule_notation(rule: UpdateRule) -> Notation:

@@ -1,7 +1,7 @@
 """Expressions, statements and derivations as LaTeX, in the notation of the lecture.
 
-Rows of a matrix W are column vectors w_j; an indicator is a blackboard 1 with its condition in brackets; a restricted sum has
-its condition below the sign. Needs ``amsmath`` and ``amssymb`` only, so that notebooks show it too.
+Rows of a matrix W are column vectors w_j; an indicator is a blackboard 1 with its condition in brackets; a restricted
+sum has its condition below the sign. Needs ``amsmath`` and ``amssymb`` only, so that notebooks show it too.
 """
 
 from __future__ import annotations
@@ -9,23 +9,35 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from derive.blackboard import ADD, ADJOINT, ATOM, INNER, POWER, PRODUCT, Box, Notation, Writer
 
 if TYPE_CHECKING:
-    from sympy import Expr
-
     from derive.differentiate import Derivation
     from derive.rule import UpdateRule
     from derive.statement import Loss
 
-__all__ = ["LatexWriter", "aligned", "derivation_latex", "escape", "prose", "rule_latex", "spelled", "statement_latex", "width"]
+__all__ = [
+    "LatexWriter",
+    "aligned",
+    "derivation_latex",
+    "escape",
+    "prose",
+    "rule_latex",
+    "spelled",
+    "statement_latex",
+    "width",
+]
 
-GREEK: Final = frozenset(
-    """alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi omega
-    Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega""".split()
-)
+# fmt: off
+GREEK: Final = frozenset({
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi",
+    "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma",
+    "Upsilon", "Phi", "Psi", "Omega",
+})
+# fmt: on
 #: How the blackboard writes names that code spells out. A name is left as it is where its letter has another owner.
 LETTERS: Final = {
     "delta": r"\Delta",  # the lecture's margin; a small delta looks like Kronecker's
@@ -60,10 +72,10 @@ _RELATIONS: Final = {
     "StrictGreaterThan": ">",
     "GreaterThan": r"\geq",
 }
-_FUNCTIONS: Final = frozenset("sin cos tan sinh cosh tanh log exp max min".split())
+_FUNCTIONS: Final = frozenset(["sin", "cos", "tan", "sinh", "cosh", "tanh", "log", "exp", "max", "min"])
 
 
-# -- names -------------------------------------------------------------------------------------------------------------
+# -- names ----------------------------------------------------------------------------------------------------------
 
 
 def _word(word: str) -> str:
@@ -136,7 +148,7 @@ class Spelling:
                 self.symbols[n] = spelled(n)
         for n in ordinary:
             if n in LETTERS:
-                choice = (LETTERS[n], ())
+                choice: tuple[str, tuple[str, ...]] = (LETTERS[n], ())
                 choice = choice if choice not in taken else spelled(n)
                 taken.add(choice)
                 self.symbols[n] = choice
@@ -163,7 +175,7 @@ class Spelling:
         return all(base != symbol for symbol, _ in self.symbols.values())
 
 
-# -- the writer --------------------------------------------------------------------------------------------------------
+# -- the writer -----------------------------------------------------------------------------------------------------
 
 
 class LatexWriter(Writer):
@@ -194,7 +206,7 @@ class LatexWriter(Writer):
 
     def subscripted(self, base: str, labels: Sequence[str], indices: Sequence[Any]) -> str:
         texts = [self.index(i) for i in indices]
-        plain = all(i.is_Symbol and len(i.name.rstrip("'")) == 1 or (i.is_Integer and 0 <= i <= 9) for i in indices)
+        plain = all((i.is_Symbol and len(i.name.rstrip("'")) == 1) or (i.is_Integer and 0 <= i <= 9) for i in indices)
         inside = ("" if plain else ",").join(texts)
         parts = [*labels, *([inside] if inside else [])]
         return f"{base}_{{{','.join(parts)}}}" if parts else base
@@ -268,7 +280,7 @@ class LatexWriter(Writer):
 
     def times(self, factors: Sequence[str]) -> str:
         found = [factors[0]]
-        for before, f in zip(factors, factors[1:], strict=False):
+        for before, f in pairwise(factors):
             if re.search(r"\d$", before) and re.match(r"\d", f):
                 # A number before a number needs a visible product.
                 found.append(rf"\cdot {f}")
@@ -314,7 +326,9 @@ class LatexWriter(Writer):
 
     def cases(self, branches: Sequence[tuple[str, str]]) -> str:
         rows = [
-            rf"{_display(value)} & \text{{if }} {condition}" if condition else rf"{_display(value)} & \text{{otherwise}}"
+            rf"{_display(value)} & \text{{if }} {condition}"
+            if condition
+            else rf"{_display(value)} & \text{{otherwise}}"
             for value, condition in branches
         ]
         gap = "[1.5ex]" if any(_tall(v) for v, _ in branches) else ""
@@ -359,9 +373,14 @@ def _display(text: str) -> str:
     return rf"\displaystyle {text}" if _tall(text) else text
 
 
-# -- how wide it will be ------------------------------------------------------------------------------------------------
+# -- how wide it will be --------------------------------------------------------------------------------------------
 
-_NARROW: Final = set(r"\, \; \! \: \left \right \displaystyle \mathbb \mathrm \text \mathcal \lvert \rvert".split()) | {r"\bigl"}
+# fmt: off
+_NARROW: Final = frozenset({
+    r"\,", r"\;", r"\!", r"\:", r"\left", r"\right", r"\displaystyle", r"\mathbb", r"\mathrm", r"\text", r"\mathcal",
+    r"\lvert", r"\rvert",
+})
+# fmt: on
 _TOKEN: Final = re.compile(r"\\[A-Za-z]+|\\.|[{}^_]|\s+|.", re.S)
 
 
@@ -429,7 +448,7 @@ def _glyph(token: str) -> float:
     return 1.6 if token in (r"\log", r"\max", r"\min", r"\exp", r"\operatorname") else 0.56
 
 
-# -- aligned lines -----------------------------------------------------------------------------------------------------
+# -- aligned lines --------------------------------------------------------------------------------------------------
 
 
 def broken(pieces: Sequence[str], room: float) -> list[str]:
@@ -463,9 +482,17 @@ def escape(text: str) -> str:
     return "".join(table.get(c, c) for c in text)
 
 
-_MATH_TOKEN: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*'*|\d+(?:\.\d+)?|->|\*\*|[<>!=]=|[-+*/^=()\[\]|,<>]|\s+|.", re.S)
+_MATH_TOKEN: Final = re.compile(
+    r"[A-Za-z_][A-Za-z_0-9]*'*|\d+(?:\.\d+)?|->|\*\*|[<>!=]=|[-+*/^=()\[\]|,<>]|\s+|.", re.S
+)
 _OPERATORS: Final = frozenset(["+", "-", "*", "**", "/", "^", "=", "->", "<", ">", "<=", ">=", "!=", "|"])
-_SPOKEN: Final = {"oo": r"\infty", "E": r"\operatorname{E}", "sign": r"\operatorname{sign}", "exp": r"\exp", "max": r"\max"}
+_SPOKEN: Final = {
+    "oo": r"\infty",
+    "E": r"\operatorname{E}",
+    "sign": r"\operatorname{sign}",
+    "exp": r"\exp",
+    "max": r"\max",
+}
 _SIGNS: Final = {"->": r"\to ", "*": " ", "<=": r"\leq ", ">=": r"\geq ", "!=": r"\neq ", "[": "[", "]": "]"}
 
 
@@ -493,7 +520,7 @@ def _kind_of(token: str, names: Mapping[str, str]) -> str:
     if token.isspace():
         return "space"
     plain = token.rstrip("'")
-    if plain in names and not (plain in ("a", "A", "I")):
+    if plain in names and plain not in ("a", "A", "I"):
         return "name"
     if plain in _SPOKEN or plain == "sqrt":
         return "function"
@@ -515,9 +542,9 @@ def _formula_end(tokens: Sequence[str], kinds: Sequence[str], start: int) -> int
     depth, at, last, named, joined = 0, start, start, False, False
     while at < len(tokens):
         kind = kinds[at]
-        if kind == "word" or (kind == "space" and at == start):
-            if not (tokens[at] == "," and depth):
-                break
+        outside = kind == "word" or (kind == "space" and at == start)
+        if outside and not (tokens[at] == "," and depth):
+            break
         if tokens[at] in "([":
             depth += 1
         elif tokens[at] in ")]":
@@ -577,23 +604,23 @@ def _formula(tokens: Sequence[str], names: Mapping[str, str]) -> str:
         elif t in ("^", "**"):
             out.append("^")
         elif plain in names:
-            out.append(f"{{{names[plain]}{t[len(plain) :]}}}")
+            out.append(f"{names[plain]}{t[len(plain) :]} ")
         elif plain in _SPOKEN:
             out.append(f"{_SPOKEN[plain]} ")
         elif plain and plain[0].isalpha():
             base, labels = spelled(plain)
             base = LETTERS.get(plain, base)
-            out.append(f"{{{base}{'_{' + ','.join(labels) + '}' if labels else ''}{t[len(plain) :]}}}")
+            out.append(f"{base}{'_{' + ','.join(labels) + '}' if labels else ''}{t[len(plain) :]} ")
         else:
             out.append(_SIGNS.get(t, t))
-    return "".join(out).strip()
+    return re.sub(r" +", " ", "".join(out).replace(" ^", "^").replace(" )", ")")).strip()
 
 
 def _factors(before: str, after: str) -> bool:
     return (before[-1].isalnum() or before[-1] in ")|'") and (after[0].isalnum() or after[0] in "(|")
 
 
-# -- whole objects -----------------------------------------------------------------------------------------------------
+# -- whole objects --------------------------------------------------------------------------------------------------
 
 
 def statement_latex(loss: Loss) -> str:
@@ -612,7 +639,7 @@ def derivation_latex(derivation: Derivation) -> str:
     from derive.chapters import example_rows, gradient_rows
 
     writer = LatexWriter(Notation.of(derivation.form, derivation.definitions))
-    rows = [(writer.write(d.lhs), writer.sides(d.rhs)) for d in derivation.form.definitions]
+    rows = [(writer.write(d.lhs), tuple(writer.sides(d.rhs))) for d in derivation.form.definitions]
     rows += [(r.left, r.pieces) for r in example_rows(derivation, writer)]
     rows += [(r.left, r.pieces) for r in gradient_rows(derivation, writer)]
     return f"$$\n{aligned(rows)}\n$$"

@@ -1,7 +1,7 @@
 """A definition over whole arrays: contractions as matrix products, read off the indices they share.
 
-Only identities that need no name for what is not there are used: products, transposes, sums over an axis as a product with
-a vector of ones, elementwise products. Where a definition has no such form, there is none, and the components are shown.
+Only identities that need no name for what is not there are used: products, transposes, sums over an axis as a product
+with a vector of ones, elementwise products. Where a definition has no such form, its components are shown.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ class _Reader:
             box = self.term(term.positive(), axes)
             return Box(f"-{box.text}", ADD) if term.negative else box
         terms = sorted((split(p) for p in parts), key=self.writer.place)
-        number, below = common_factor(terms)
-        if below:
+        if common_factor(terms)[1]:
             raise _NoForm
         texts = []
         for n, t in enumerate(self.writer.lead(terms)):
             box = self.term(t.positive(), axes)
-            texts.append(f"{'-' if t.negative else '+' if n else ''} {box.text}".strip() if n else
-                         f"-{box.text}" if t.negative else box.text)
+            sign = "-" if t.negative else "+" if n else ""
+            texts.append(f"{sign} {box.text}" if n else f"{sign}{box.text}")
         return Box(" ".join(texts), ADD)
 
     def term(self, term: Term, axes: Sequence[Symbol]) -> Box:
@@ -82,7 +81,7 @@ class _Reader:
             inner = split(sums[0].function)
             if inner.number != 1 or inner.below or any(not isinstance(f, Indexed) for f in inner.above):
                 raise _NoForm
-            return self.chain(inner.above, axes, [tuple(lim) for lim in sums[0].limits])  # type: ignore[arg-type]
+            return self.chain(inner.above, axes, [tuple(lim) for lim in sums[0].limits])
         if len(factors) == 1:
             return self.elementwise(factors[0], axes)
         boxes = []
@@ -91,6 +90,7 @@ class _Reader:
                 raise _NoForm
             boxes.append(self.elementwise(f, axes))
         texts = [b.text if b.level >= PRODUCT else self.writer.brackets(b.text) for b in boxes]
+        texts = [f"({t})" if t.startswith(r"\nabla") else t for t in texts]
         return Box(r" \odot ".join(texts), PRODUCT)
 
     def elementwise(self, f: Expr, axes: Sequence[Symbol]) -> Box:
@@ -119,7 +119,8 @@ class _Reader:
         """A product of matrices and vectors, from the first free index to the last."""
         links: list[tuple[Indexed | None, tuple[Symbol, ...]]] = []
         for f in factors:
-            if len(f.indices) > 2 or any(not isinstance(i, Symbol) for i in f.indices) or len(set(f.indices)) < len(f.indices):
+            plain = all(isinstance(i, Symbol) for i in f.indices)
+            if not plain or len(f.indices) > 2 or len(set(f.indices)) < len(f.indices):
                 raise _NoForm
             for axis, i in enumerate(f.indices):
                 for index, lo, hi in limits:
@@ -170,6 +171,8 @@ class _Reader:
                     here = None
         if here is not None:
             raise _NoForm
+        # The gradient sign would reach over what follows.
+        path = [f"({p})" if p.startswith(r"\nabla") and n < len(path) - 1 else p for n, p in enumerate(path)]
         return Box(self.writer.times(path), PRODUCT)
 
     def label(self, factor: Indexed | None) -> str:
@@ -184,5 +187,3 @@ class _Reader:
         if self.label(factor) in self.writer.alias:
             raise _NoForm
         return rf"({text})^\top" if " " in text or "^" in text else rf"{text}^\top"
-
-

@@ -49,7 +49,8 @@ def _plots(options: Sequence[str], curves: Sequence[Curve]) -> Iterator[str]:
     for curve in curves:
         for n, piece in enumerate(curve.pieces):
             forget = "" if n == 0 else ", forget plot"
-            points = " ".join(f"({_digits(a)},{_digits(b)})" for a, b in _corners(piece))
+            corners = piece if "mark=" in curve.style else _corners(piece)
+            points = " ".join(f"({_digits(a)},{_digits(b)})" for a, b in corners)
             yield rf"\addplot[{curve.style}{forget}] coordinates {{{points}}};"
             if n == 0:
                 yield rf"\addlegendentry{{{curve.title}}}"
@@ -68,7 +69,7 @@ def _corners(piece: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-# -- losses ------------------------------------------------------------------------------------------------------------
+# -- losses ---------------------------------------------------------------------------------------------------------
 
 
 def loss_picture(loss: Loss, derivation: Derivation) -> Picture | None:
@@ -132,7 +133,7 @@ def _jumps(along: Any, values: Sequence[float]) -> Iterator[tuple[tuple[float, f
     yield _points(along[start:], values[start:])
 
 
-# -- update rules ------------------------------------------------------------------------------------------------------
+# -- update rules ---------------------------------------------------------------------------------------------------
 
 _STYLES = (
     "thick, blue!60!black, mark=*, mark size=1.3pt",
@@ -149,9 +150,10 @@ def rule_picture(rule: UpdateRule, among: Sequence[Statement]) -> Picture | None
     kept = {s.name for s in rule.state}
     family = [rule]
     for other in among:
-        if not isinstance(other, Loss) and other is not rule and {s.name for s in other.state} == kept:
-            if all(h.default is not None for h in other.hyperparameters):
-                family.append(other)
+        if isinstance(other, Loss) or other is rule or any(h.default is None for h in other.hyperparameters):
+            continue
+        if {s.name for s in other.state} == kept:
+            family.append(other)
     if all("learning_rate" not in {h.name for h in r.hyperparameters} for r in family):
         return None
     count = 10 if any(r.counts_steps for r in family) else 40
@@ -163,11 +165,16 @@ def rule_picture(rule: UpdateRule, among: Sequence[Statement]) -> Picture | None
         marks = style if count <= 10 else style.split(", mark=")[0]
         curves.append(Curve(escape(r.name), marks, (_points(range(1, count + 1), lengths),)))
     settings = [
-        "width=0.72\\linewidth", "height=5.2cm", "axis lines=left", "xlabel={step}",
-        "ylabel={length of the step, in learning rates}", "xmin=0", f"xmax={count + 1}", "ymin=0",
+        "width=0.62\\linewidth", "height=5.2cm", "axis lines=left", "xlabel={step}",
+        "ylabel={step / learning rate}", "xmin=0", f"xmax={count + 1}", "ymin=0",
         "legend style={draw=none, fill=none, font=\\small}", "legend cell align=left", "label style={font=\\small}",
         "tick label style={font=\\small}", "legend pos=outer north east",
     ]  # fmt: skip
+    lengths = [b for c in curves for piece in c.pieces for _, b in piece]
+    if max(lengths) > 20 * min(lengths) > 0:
+        settings = [*(s for s in settings if s != "ymin=0"), "ymode=log", "log ticks with fixed point"]
+    else:
+        settings.append(f"ymax={_digits(1.1 * max(lengths))}")
     caption = "The steps under a constant gradient of 1, computed by the generated code with default hyperparameters."
     return Picture(tuple(_plots(settings, curves)), caption)
 

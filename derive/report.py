@@ -1,16 +1,21 @@
-r"""Reports: the derivation of each statement as LaTeX, one fragment each, and a document that binds them.
+"""Reports: the derivation of each statement as LaTeX, one fragment each, and a document that binds them.
 
 A report is made of blocks (prose, equations, a table, code, a picture, a proposition) whose formulas all come from the
-derivation or the claims by way of ``latex.py``; the templates decide how a block looks on the page. Sentences are written
-here; where they need a formula, it is an expression, printed.
+derivation or the claims by way of ``latex.py``; the templates decide how a block looks on the page. Sentences are
+written here; where they need a formula, it is an expression, printed.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sympy import Abs, Basic, Eq, Expr, Indexed, IndexedBase, Integer, Max, Min, Ne, Sum, Symbol, expand, sign
@@ -19,7 +24,9 @@ from sympy.core.function import AppliedUndef
 from derive import chapters, pictures
 from derive.blackboard import Notation
 from derive.chapters import Row
+from derive.claims import ClosedForm, Counterexample, Equivalence
 from derive.differentiate import CONVENTIONS, Derivation, differentiate, partials
+from derive.errors import DeriveError, MissingToolError
 from derive.latex import LatexWriter, broken, escape, prose, width
 from derive.notation import Partial, Where
 from derive.numbering import equation_numbers, label
@@ -27,10 +34,10 @@ from derive.statement import Definition, Form, Loss
 
 if TYPE_CHECKING:
     from derive.catalogue import Statement
-    from derive.claims import Proof
+    from derive.claims import Proof, ProofStep
     from derive.rule import UpdateRule
 
-__all__ = ["Block", "Document", "Report", "Section", "document_name", "latex", "pages", "text"]
+__all__ = ["Block", "Document", "Report", "Section", "compile_reports", "document_name", "latex", "pages", "text"]
 
 #: The width of a line of the document, in em: what is wider is broken.
 LINE = 39.5
@@ -82,7 +89,7 @@ class Document:
     parts: tuple[Part, ...] = field(default=())
 
 
-# -- what the rest of the toolkit calls -------------------------------------------------------------------------------
+# -- what the rest of the toolkit calls -----------------------------------------------------------------------------
 
 
 def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
@@ -108,7 +115,10 @@ def fragment(statement: Statement, among: Sequence[Statement], source: str) -> s
     from derive.files import banner
     from derive.render import place
 
-    sections = loss_sections(statement, source) if isinstance(statement, Loss) else rule_sections(statement, among, source)
+    if isinstance(statement, Loss):
+        sections = loss_sections(statement, source)
+    else:
+        sections = rule_sections(statement, among, source)
     about = statement.about
     names = names_of(statement)
     report = Report(
@@ -133,6 +143,75 @@ def text(statement: Statement) -> str:
     return derivation_text(differentiate(statement)) if isinstance(statement, Loss) else str(statement)
 
 
+def compile_reports(names: Sequence[str], out: Path) -> list[Path]:
+    """Reports of the catalogue as PDF: one for each name, or one document with all of them.
+
+    Raises
+    ------
+    MissingToolError
+        Where there is no LaTeX.
+    """
+    from derive.catalogue import catalogue, find
+    from derive.files import CATALOGUE
+
+    tool = latex_tool()
+    if not names:
+        return [typeset(pages(catalogue(), CATALOGUE), document_name(CATALOGUE), out, tool)]
+    chosen = [find(name) for name in names]
+    done = []
+    for statement in chosen:
+        found = pages([statement], CATALOGUE)
+        # A document of its own, under the name of its statement.
+        document = found.pop(f"reports/{document_name(CATALOGUE)}.tex")
+        found[f"reports/{statement.name}_report.tex"] = document
+        done.append(typeset(found, f"{statement.name}_report", out, tool))
+    return done
+
+
+def latex_tool() -> list[str]:
+    """The command that compiles a document, without its name."""
+    quiet = ["-interaction=nonstopmode", "-halt-on-error"]
+    if shutil.which("latexmk") and shutil.which("pdflatex"):
+        return ["latexmk", "-pdf", "-silent", *quiet]
+    if shutil.which("pdflatex"):
+        return ["pdflatex", *quiet]
+    raise MissingToolError(
+        "derive report needs LaTeX: install latexmk and pdflatex "
+        "(Debian, Ubuntu: apt install texlive-latex-extra texlive-pictures lmodern latexmk; "
+        "macOS: MacTeX; Windows: MiKTeX or TeX Live)"
+    )
+
+
+def typeset(found: Mapping[str, str], name: str, out: Path, tool: Sequence[str]) -> Path:
+    """Compile a document in a directory of its own; only the PDF is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text_ in found.items():
+            (Path(folder) / Path(path).name).write_text(text_, encoding="utf-8", newline="\n")
+        # The same source gives the same bytes, whenever it is compiled.
+        environment = dict(os.environ, SOURCE_DATE_EPOCH="0", FORCE_SOURCE_DATE="1")
+        for _ in range(1 if tool[0] == "latexmk" else 3):
+            run = subprocess.run(
+                [*tool, f"{name}.tex"], cwd=folder, env=environment, capture_output=True, text=True, errors="replace"
+            )
+            if run.returncode:
+                log = Path(folder) / f"{name}.log"
+                raise DeriveError(f"LaTeX stopped at {name}.tex: {first_error(log, run.stdout + run.stderr)}")
+        out.mkdir(parents=True, exist_ok=True)
+        target = out / f"{name}.pdf"
+        shutil.copyfile(Path(folder) / f"{name}.pdf", target)
+    return target
+
+
+def first_error(log: Path, printed: str) -> str:
+    """What LaTeX complains of first, and where."""
+    lines = (log.read_text(encoding="utf-8", errors="replace") if log.exists() else printed).splitlines()
+    for n, line in enumerate(lines):
+        if line.startswith("! "):
+            place = next((x for x in lines[n + 1 : n + 8] if x.startswith("l.")), "")
+            return f"{line[2:]} {place}".strip()
+    return (printed.strip().splitlines() or ["no reason given"])[-1]
+
+
 def document_name(source: str) -> str:
     """The file of the document that binds the reports of one source, without its ending."""
     from derive.files import CATALOGUE
@@ -149,7 +228,7 @@ def document_title(source: str) -> str:
     return "Losses and update rules, derived" if source == CATALOGUE else escape(f"Derivations of {source}")
 
 
-# -- names and titles --------------------------------------------------------------------------------------------------
+# -- names and titles -----------------------------------------------------------------------------------------------
 
 _NAMES = {
     "svm": "SVM", "sgd": "SGD", "rmsprop": "RMSProp", "adagrad": "AdaGrad", "adam": "Adam", "nesterov": "Nesterov",
@@ -183,7 +262,7 @@ def names_of(statement: Statement) -> dict[str, str]:
     return {s.name: writer.name(s.name) for s in symbols}
 
 
-# -- equations ---------------------------------------------------------------------------------------------------------
+# -- equations ------------------------------------------------------------------------------------------------------
 
 
 def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -> Block:
@@ -199,7 +278,7 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
     for row in rows:
         first, *rest = broken(row.pieces, narrow if column else room)
         physical = [f"{row.left} &{row.sign or '{}'} {first}", *(rf"&\quad {{}} {line}" for line in rest)]
-        if row.reason and (column or width(physical[-1]) <= narrow + lefts):
+        if row.reason and column:
             physical[-1] += rf" &\qquad& {set_reason(row.reason)}"
         elif row.reason:
             physical.append(rf"&\quad {set_reason(row.reason, room - 2)}")
@@ -228,7 +307,7 @@ def sentence(*parts: str) -> Block:
     return Block("prose", ("".join(parts),))
 
 
-# -- losses ------------------------------------------------------------------------------------------------------------
+# -- losses ---------------------------------------------------------------------------------------------------------
 
 
 def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
@@ -265,9 +344,7 @@ def derivation_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any)
         yield aligned(rewritten)
     local = chapters.local_rows(derivation, writer)
     if local:
-        yield sentence(
-            "Each quantity is differentiated by those it is made from. Entries that are not shown are 0."
-        )
+        yield sentence("Each quantity is differentiated by those it is made from. Entries that are not shown are 0.")
         yield aligned(local)
     adjoints = chapters.adjoint_rows(derivation, writer)
     if adjoints:
@@ -304,9 +381,7 @@ def symbol_table(derivation: Derivation, writer: LatexWriter) -> Block:
         words = "; ".join(w for w in (prose(meaning, names), told) if w)
         symbol = writer.whole(name)
         shapes = r" \times ".join(writer.show(s) for s in shape)
-        rows.append(
-            rf"${symbol}$ & \texttt{{{escape(name)}}} & {f'${shapes}$' if shapes else ''} & {words} \\"
-        )
+        rows.append(rf"${symbol}$ & \texttt{{{escape(name)}}} & {f'${shapes}$' if shapes else ''} & {words} \\")
 
     for v in form.arguments:
         meaning = meanings.get(v.name, "")
@@ -389,7 +464,8 @@ def convention_sentences(derivation: Derivation, writer: LatexWriter) -> Iterato
             yield prose(convention, {})
     value = derivation.form.value.rhs
     for index in mean_indices(value):
-        yield rf"The loss is the mean over ${writer.show(index)}$: the division by their number is part of the statement."
+        told = "the division by their number is part of the statement"
+        yield rf"The loss is the mean over ${writer.show(index)}$: {told}."
 
 
 def mean_indices(value: Expr) -> list[Symbol]:
@@ -405,21 +481,37 @@ def mean_indices(value: Expr) -> list[Symbol]:
 
 
 def verified_blocks(statement: Statement) -> Iterator[Block]:
-    """What the build checked."""
-    facts = verification(statement)
-    if facts is not None:
+    """What the build checked, by numbers that the checks returned."""
+    if isinstance(statement, Loss):
+        facts = list(loss_facts(statement))
+    else:
+        count = len(statement.proofs)
+        facts = [f"{plural(count, 'proposition is', 'propositions are')} proved at each build."] if count else []
+    if facts:
         yield Block("list", tuple(facts))
 
 
-def verification(statement: Statement) -> list[str] | None:
-    try:
-        from derive.verify import report_facts
-    except ImportError:
-        return None
-    return [prose(fact, {}) for fact in report_facts(statement)]
+def loss_facts(loss: Loss) -> Iterator[str]:
+    from derive.verify import verify_derivation
+
+    derivation = differentiate(loss)
+    found = verify_derivation(derivation)
+    writer = LatexWriter(Notation.of(derivation.form))
+    sizes = join([rf"${writer.name(n)} = {v}$" for n, v in found.sizes.items()]) if found.sizes else ""
+    at = f" at {sizes}" if sizes else ""
+    exact = plural(found.steps_exact, "step of the derivation holds", "steps of the derivation hold")
+    yield f"{exact} exactly: both sides were evaluated in rational arithmetic{at}, on scattered entries and on ties."
+    if found.steps_numeric:
+        numeric = plural(found.steps_numeric, "step, which leaves", "steps, which leave")
+        agree = "agrees" if found.steps_numeric == 1 else "agree"
+        yield f"{numeric} the rational numbers, {agree} to {found.digits} digits."
 
 
-# -- code --------------------------------------------------------------------------------------------------------------
+def plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+# -- code -----------------------------------------------------------------------------------------------------------
 
 _COMMENT = re.compile(r"\s*#\s*(\(\d+\)(?:, \(\d+\))*)$")
 
@@ -432,7 +524,8 @@ def code_blocks(statement: Statement, function: str, source: str, names: Mapping
     if not lines:
         return
     yield sentence(
-        rf"The body of \texttt{{{escape(function)}}} in the generated module \texttt{{{escape(statement.name)}.py}}; the "
+        rf"The body of \texttt{{{escape(function)}}} in the generated module "
+        rf"\texttt{{{escape(statement.name)}.py}}; the "
         "numbers at the right are those of the equations."
     )
     printed = []
@@ -457,7 +550,7 @@ def function_lines(module: str, function: str) -> Iterator[str]:
                 yield line[4:] if line.startswith("    ") else line
 
 
-# -- update rules ------------------------------------------------------------------------------------------------------
+# -- update rules ---------------------------------------------------------------------------------------------------
 
 
 def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> Iterator[Section]:
@@ -505,9 +598,7 @@ def rule_statement(rule: UpdateRule, writer: LatexWriter, names: Mapping[str, st
 
 def rule_step(rule: UpdateRule, writer: LatexWriter, aligned: Any) -> Iterator[Block]:
     """The equations in order; those that solve a problem come with the problem."""
-    yield sentence(
-        "A prime marks the value after the step. All equations are for one element; elements do not mix."
-    )
+    yield sentence("A prime marks the value after the step. All equations are for one element; elements do not mix.")
     if rule.shows_gradient_point:
         yield sentence("The gradient is taken at")
         yield Block("equations", (rf"{writer.write(rule.gradient_at)} \notag",))
@@ -538,7 +629,7 @@ def rule_step(rule: UpdateRule, writer: LatexWriter, aligned: Any) -> Iterator[B
         yield aligned(waiting)
 
 
-# -- claims ------------------------------------------------------------------------------------------------------------
+# -- claims ---------------------------------------------------------------------------------------------------------
 
 
 def proof_blocks(proof: Proof, rule: UpdateRule, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Block]:
@@ -591,21 +682,34 @@ def proof_rows(proof: Proof, writer: LatexWriter, names: Mapping[str, str]) -> I
             # The two sides had become the same expression.
             continue
         reason = prose(step.what[:1].lower() + step.what[1:], names)
+        sign = r"\mapsto" if is_replacement(proof, step) else "="
         if isinstance(before, Eq) and isinstance(after, Eq):
             if before != last:
                 yield Row(writer.write(before.lhs), tuple(writer.sides(before.rhs)))
             yield Row(writer.write(after.lhs), tuple(writer.sides(after.rhs)), reason)
         elif before == last:
-            yield Row("", tuple(writer.sides(after)), reason)
+            yield Row("", tuple(writer.sides(after)), reason, sign=sign)
         elif width(writer.write(before)) > 10:
             yield Row("", tuple(writer.sides(before)), sign="")
-            yield Row("", tuple(writer.sides(after)), reason)
+            yield Row("", tuple(writer.sides(after)), reason, sign=sign)
         else:
-            yield Row(writer.write(before), tuple(writer.sides(after)), reason)
+            yield Row(writer.write(before), tuple(writer.sides(after)), reason, sign=sign)
         last = after
 
 
-# -- the front of the document -----------------------------------------------------------------------------------------
+def is_replacement(proof: Proof, step: ProofStep) -> bool:
+    """Whether a step puts something in for quantities, rather than stating that two expressions are equal."""
+    claim = proof.claim
+    if isinstance(claim, Equivalence):
+        return bool(step.after != 0)
+    if isinstance(claim, Counterexample):
+        return True
+    return (isinstance(claim, ClosedForm) and bool(step.before == claim.formula and step.after != 0)) or (
+        isinstance(claim, ClosedForm) and bool(step.before == claim.formula) and step.what.startswith("Induction")
+    )
+
+
+# -- the front of the document --------------------------------------------------------------------------------------
 
 
 def introduction() -> Iterator[Block]:

@@ -153,7 +153,9 @@ def derivation_text(derivation: Derivation, width: int = 80) -> str:
     section("Named on the way", chapters.rewritten_rows(derivation, writer))
     section("Derivatives of each quantity", chapters.local_rows(derivation, writer))
     section("Chain rule", chapters.adjoint_rows(derivation, writer))
-    section("One example", [*chapters.example_loss_rows(derivation, writer), *chapters.example_rows(derivation, writer)])
+    section(
+        "One example", [*chapters.example_loss_rows(derivation, writer), *chapters.example_rows(derivation, writer)]
+    )
     section("Gradient", chapters.gradient_rows(derivation, writer))
     if derivation.conventions:
         out += ["", "Conventions", "-----------"]
@@ -207,8 +209,10 @@ def _wrapped(start: str, words: str, width: int) -> list[str]:
     if len(start + words) <= width:
         return [start + words]
     return textwrap.wrap(
-        words, max(width, len(start) + 24), initial_indent=start, subsequent_indent=" " * (len(start) + 4),
-        break_long_words=False, break_on_hyphens=False,
+        words,
+        max(width, len(start) + 24),
+        initial_indent=start,
+        subsequent_indent=" " * (len(start) + 4),
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-
-
