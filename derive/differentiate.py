@@ -341,7 +341,8 @@ class _Chain:
 
     def collected(self, expr: Expr) -> Expr:
         """Equal sums get equal bound indices, so that SymPy adds what is alike."""
-        return tidy(expr, names_in(expr))
+        expr = tidy(expr, names_in(expr))
+        return assemble(merged(terms(expr))) if expr.has(Eq) else expr
 
     def note(self, rule: str, target: Expr, before: Expr, after: Expr, indices: tuple[tuple[Symbol, Expr], ...]) -> None:
         if before != after:
@@ -431,6 +432,20 @@ class _Chain:
             self.conventions["abs"] = None
         elif isinstance(expr, sign):
             self.conventions["sign"] = None
+
+
+def merged(parts: list[Term]) -> list[Term]:
+    """Terms that put something at the same positions, such as c = y_i, as one term."""
+    found: dict[Any, list[Term]] = {}
+    for n, t in enumerate(parts):
+        placed = t.limits and any(isinstance(c, Eq) for c in t.conditions)
+        found.setdefault((t.limits, t.conditions) if placed else n, []).append(t)
+    return [
+        group[0]
+        if len(group) == 1
+        else Term(group[0].limits, group[0].conditions, (Add(*(multiply(*t.factors) for t in group)),))
+        for group in found.values()
+    ]
 
 
 def names_in(expr: Expr) -> set[str]:

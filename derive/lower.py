@@ -73,6 +73,7 @@ class Lowering:
         self.defined: dict[str, tuple[Ref, tuple[Symbol, ...]]] = {}
         self.axes: dict[Symbol, Axis] = {}
         self.softmax: dict[str, tuple[Definition, Ref, Ref]] = {}
+        self.assumed: tuple[Any, ...] = ()
         self.scalars: set[str] = {n for n, _ in form.hyperparameters} | {s.name for s in form.sizes}
         for v in form.arguments:
             places = tuple(Symbol(f"{v.name}''{n}", integer=True) for n in range(len(v.shape)))
@@ -220,7 +221,14 @@ class Lowering:
         for index, lo, hi in new.limits:
             self.axes[index] = Axis(lo, expand(hi - lo + 1))
         repeated = any(lim[0] in kept for lim in new.limits)
-        inner_scope = [*scope, *(s for s in renamed.values() if isinstance(s, Symbol)), *(lim[0] for lim in new.limits)]
+        # The values lie in memory as the positions do: what places an index stands where that index stands.
+        own_order = [
+            s
+            for i in d.indices
+            for s in (sorted(free_symbols(placed[i]), key=str) if i in placed else [renamed.get(i, i)])
+            if s in self.axes
+        ]
+        inner_scope = list(dict.fromkeys([*own_order, *scope, *(lim[0] for lim in new.limits)]))
         summed = Term(tuple(lim for lim in new.limits if lim[0] not in kept), new.conditions, new.factors)
         value = self.lower(self.expression(summed), inner_scope)
         positions: list[tuple] = []
@@ -316,10 +324,12 @@ class Lowering:
     def lower_terms(self, e: Expr, scope: list[Symbol]) -> Ref:
         if isinstance(e, Where) and e.no != 0:
             return self.choice(e, scope)
+        if isinstance(e, Sum) and self.worth_splitting(e):
+            return self.map("add", [self.term(t, scope) for t in terms(e, split=True)], scope)
         found = terms(e)
         if len(found) == 1:
             return self.term(found[0], scope)
-        if isinstance(e, Sum) and not self.worth_splitting(e):
+        if isinstance(e, Sum):
             bound = tuple(tuple(lim) for lim in e.limits)
             return self.term(Term(bound, (), (e.function,)), scope)
         if isinstance(e, Mul):
@@ -330,7 +340,10 @@ class Lowering:
     def worth_splitting(self, e: Sum) -> bool:
         """Whether the parts of a sum of a sum are contractions by themselves, with fewer axes than their factors."""
         bound = {lim[0] for lim in e.limits}
-        for t in terms(e):
+        found = terms(e, split=True)
+        if len(found) == 1:
+            return False
+        for t in found:
             axes = [free_symbols(f) for f in t.factors]
             if len(axes) > 1 and any(a & bound and (set().union(*axes) - a) & set(self.axes) for a in axes):
                 return True
@@ -347,7 +360,9 @@ class Lowering:
         conditions = list(dict.fromkeys(term.conditions))
         if conditions:
             factors = [self.safe(f, conditions) for f in factors]
+        known, self.assumed = self.assumed, (*self.assumed, *conditions)
         refs = [self.lower(f, inner) for f in factors]
+        self.assumed = known
         refs = self.with_conditions(refs, conditions, inner)
         bound = [lim[0] for lim in term.limits]
         used = {n for r in refs for n in r.names}
@@ -621,7 +636,9 @@ class Lowering:
             )
             for combination in product(choices, repeat=len(bound)):
                 mapping = {**outer, **dict(zip(bound, combination, strict=True))}
-                if substitute(function, mapping) == rest:
+                # Where the sum leaves indices out, its terms are known only where the condition is known to hold.
+                guards = And.make_args(substitute(d.rhs.function.condition, mapping)) if guarded else ()
+                if substitute(function, mapping) == rest and all(g in self.assumed for g in guards):
                     top = self.read(weights, mapping, scope)
                     below = self.read(total, mapping, scope)
                     inverse = self.map("pow", [below, self.scalar(S.NegativeOne)], scope)

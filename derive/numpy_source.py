@@ -682,8 +682,11 @@ class Writer:
             above.append(text)
         if self_product and len(above) == 2:
             return f"{wrapped(above[0], _ATOM)}**2", _POWER
-        result = " * ".join(wrapped(t, _PRODUCT if k == 0 else _UNARY) for k, t in enumerate(above)) or "1"
-        level = _PRODUCT if len(above) > 1 else (above[0][1] if above else _ATOM)
+        if len(above) == 1:
+            result, level = above[0]
+        else:
+            result = " * ".join(wrapped(t, _PRODUCT if k == 0 else _UNARY) for k, t in enumerate(above)) or "1"
+            level = _PRODUCT if above else _ATOM
         for t in below:
             result, level = f"{wrapped((result, level), _PRODUCT)} / {wrapped(t, _UNARY)}", _PRODUCT
         if minus:

@@ -56,18 +56,23 @@ class Term:
         )
 
 
-def terms(expr: Expr) -> list[Term]:
-    """An expression as a sum of terms; what is not a sum, a product or a guard stays whole as a factor."""
+def terms(expr: Expr, split: bool = False, nested: bool = False) -> list[Term]:
+    """An expression as a sum of terms; what is not a sum, a product or a guard stays whole as a factor.
+
+    Under a sum or a guard, an ``Add`` is taken apart only if there are guards or sums in it, or if ``split`` says so.
+    """
     if expr == 0:
         return []
     if isinstance(expr, Add):
-        return [t for a in expr.args for t in terms(a)]
+        if nested and not split and not expr.has(Where, Sum):
+            return [Term((), (), (expr,))]
+        return [t for a in expr.args for t in terms(a, split, nested)]
     if isinstance(expr, Sum):
         bound = tuple(tuple(lim) for lim in expr.limits)
-        return [Term(bound + t.limits, t.conditions, t.factors) for t in terms(expr.function)]
+        return [Term(bound + t.limits, t.conditions, t.factors) for t in terms(expr.function, split, True)]
     if isinstance(expr, Where) and expr.no == 0:
         guards = tuple(And.make_args(expr.condition))
-        return [Term(t.limits, guards + t.conditions, t.factors) for t in terms(expr.yes)]
+        return [Term(t.limits, guards + t.conditions, t.factors) for t in terms(expr.yes, split, True)]
     if isinstance(expr, Mul):
         plain: list[Expr] = []
         conditions: list[Boolean] = []
@@ -83,7 +88,7 @@ def terms(expr: Expr) -> list[Term]:
         if len(rest) == 1:
             return [
                 Term(t.limits, tuple(conditions) + t.conditions, tuple(p for p in plain if p != 1) + t.factors)
-                for t in terms(rest[0])
+                for t in terms(rest[0], split, True)
             ]
         return [Term((), tuple(conditions), tuple(p for p in plain if p != 1) + tuple(rest))]
     return [Term((), (), (expr,) if expr != 1 else ())]

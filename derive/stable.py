@@ -141,6 +141,15 @@ class _Rules:
                 if found is not None:
                     return found
             return log(argument)
+        if isinstance(expr, Mul):
+            # Before its factors: a quotient is to be seen whole.
+            inside = tuple(
+                Pow(self.rewrite(a.base), self.rewrite(a.exp)) if isinstance(a, Pow) else self.rewrite(a) for a in expr.args
+            )
+            whole = rebuild(expr, inside)
+            found = self.quotient(whole)
+            if found != whole:
+                return found
         args = tuple(self.rewrite(a) if isinstance(a, Expr) else a for a in expr.args)
         if isinstance(expr, Where):
             # Conditions are rewritten too, so that a branch is taken by the same numbers as its value.

@@ -426,6 +426,7 @@ class _Reader:
                 self.requirements[str(excess)] = (excess, f"the sum over {user} from {lo} to {hi} ends before it begins")
             scope[user] = new
             bound.append((new, lo, hi))
+        bound.reverse()
         return bound, scope, conditions
 
     def parse_index(self, expr: Any, scope: dict[Any, Symbol], limit: bool = False) -> Expr:
