@@ -70,8 +70,7 @@ def _require_in_place(params: Any, grad: Any, state: Any) -> tuple[NDArray[Any],
     if not isinstance(params, np.ndarray):
         raise TypeError(f"params: expected a NumPy array to update in place, got {type(params).__name__}")
     params, grad = _require(params, grad, state)
-    arrays = {"params": params, **vars(state)}
-    arrays.pop("t", None)
+    arrays = {"params": params} | {f"state.{name}": kept for name, kept in vars(state).items() if name != "t"}
     for name, array in arrays.items():
         if not array.flags.writeable:
             raise ValueError(f"{name}: expected an array that can be written to, got one that is read-only")
@@ -91,7 +90,8 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
     for name, value in hyperparameters.items():
         if type(value) is not float:
             try:
-                value = hyperparameters[name] = float(value)
+                # The sum keeps out what float would read from a string.
+                value = hyperparameters[name] = float(0.0 + value)
             except (TypeError, ValueError):
                 raise TypeError(f"{name}: expected a real number, got {value!r}") from None
         if value - value != 0:
