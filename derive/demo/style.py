@@ -35,14 +35,14 @@ INK, GREY, BLUE, ORANGE = "#222222", "#767676", "#0072b2", "#d55e00"
 #: together share a hue, and one of them is dashed, so that both are seen where they meet.
 COLOURS = {
     "sgd": "#222222",
-    "momentum": "#0072b2",
+    "momentum": "#0060b0",
     "momentum_velocity": "#3a98d4",
-    "nesterov": "#007a5a",
+    "nesterov": "#007a55",
     "nesterov_lookahead": "#2a9d7c",
-    "adagrad": "#c98a00",
-    "rmsprop": "#d55e00",
+    "adagrad": "#dc9a00",
+    "rmsprop": "#bd4b00",
     "adam_almost": "#cc79a7",
-    "adam": "#8c2d6b",
+    "adam": "#660066",
 }
 DASHES: dict[str, Any] = dict.fromkeys(COLOURS, "solid") | {
     "momentum_velocity": (0, (3, 2)),
