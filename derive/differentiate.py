@@ -325,10 +325,9 @@ class _Chain:
         return adjoints
 
     def plain(self, expr: Expr) -> bool:
-        """Whether an adjoint is so simple that it needs no name: no array in it."""
-        return not expr.has(Sum) and not expr.atoms(Indexed) and not any(
-            s in self.form.ranges for s in free_symbols(expr)
-        )
+        """Whether an adjoint needs no name: it is made of numbers, sizes and hyperparameters."""
+        known = {n for n, _ in self.form.hyperparameters}
+        return bases(expr) <= known and not expr.has(Where, Sum) and free_symbols(expr).isdisjoint(self.form.ranges)
 
     def flat(self, term: Term) -> Term:
         """A term whose factors are no products, guards or sums themselves where they can be merged."""

@@ -150,6 +150,8 @@ class Writer:
     uses: dict[int, int] = field(default_factory=dict)
     users: dict[int, list[Node]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
+    prepared: set[int] = field(default_factory=set)
+    plain: dict[int, bool] = field(default_factory=dict)
     needs_dtype: bool = False
     plan: Plan | None = None
     block: Expr | None = None
@@ -223,8 +225,12 @@ class Writer:
     def widths(self, plan: Plan) -> list[Expr]:
         """The sizes of what is computed from each example, other than copies of it."""
         found: dict[Expr, None] = {}
+        seen: set[int] = set()
 
         def visit(node: Node) -> None:
+            if node.number in seen:
+                return
+            seen.add(node.number)
             if node.op == "contract" and node.number in plan.rows:
                 for p, size in enumerate(node.axes):
                     if p != plan.rows[node.number]:
@@ -309,8 +315,12 @@ class Writer:
     def hoisted(self, plan: Plan) -> list[Node]:
         """What a block needs and is the same for all blocks."""
         found: dict[int, Node] = {}
+        seen: set[int] = set()
 
         def visit(node: Node) -> None:
+            if node.number in seen:
+                return
+            seen.add(node.number)
             for child, _ in node.args:
                 inside = child.number in plan.rows or child.number in plan.sums
                 if inside:
@@ -417,8 +427,9 @@ class Writer:
 
     def prepare(self, node: Node) -> None:
         """Before a node is written in place: what it needs on lines of its own."""
-        if node.number in self.variables:
+        if node.number in self.variables or node.number in self.prepared:
             return
+        self.prepared.add(node.number)
         if (
             node.op in ("clear", "scatter")
             or (node.number in self.named and node.number not in self.optional)
@@ -556,9 +567,11 @@ class Writer:
 
     def pythonic(self, node: Node) -> bool:
         """Whether a value is a plain Python number: made of sizes and hyperparameters alone."""
-        return node.op == "scalar" or (
-            node.op == "map" and node.rank == 0 and all(self.pythonic(c) for c, _ in node.args)
-        )
+        if node.number not in self.plain:
+            self.plain[node.number] = node.op == "scalar" or (
+                node.op == "map" and node.rank == 0 and all(self.pythonic(c) for c, _ in node.args)
+            )
+        return self.plain[node.number]
 
     def python_text(self, node: Node) -> Text:
         if node.op == "scalar":
