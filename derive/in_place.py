@@ -268,7 +268,7 @@ class _Places:
             if self.last[array] <= n and not self.occupied(array, n):
                 scratch = self.place[final]
                 assert isinstance(scratch, int)
-                copies.append(Instruction("copy", (scratch,), array, array))
+                copies.append(Instruction("copy", (scratch,), array, self.operations[final][2]))
                 self.place[final] = array
                 self.free.append(scratch)
         return copies

@@ -171,18 +171,19 @@ def _step_lines(rule: UpdateRule) -> list[str]:
     scratch = next(w for w in ("scratch", "work", "buffer", "room") if w not in taken)
     views = ["x", "g", *(s.symbol.name for s in rule.state), *code.scratch_names(scratch)]
     arguments = [str(code.scratch), "params", "grad", *(f"state.{s.name}" for s in rule.state)]
-    lines = [f"for {', '.join(views)} in _blocks({', '.join(arguments)}):"]
-    # An instruction may work for an equation other than the one whose lines it stands among: keep their order.
+    lines = list(_laid_out(f"for {', '.join(views)} in _blocks(", arguments, "):", indent=4))
     shown: Symbol | None = None
+    begun: list[Symbol] = []
     numbers = {e.lhs: (n, e) for e, n in fused(rule)}
     for instruction in code.instructions:
         if instruction.target != shown:
             shown = instruction.target
             own, equation = numbers[shown]
             label = ", ".join(f"({n})" for n in own)
-            lines += textwrap.wrap(
-                f"{label} {rule.text(equation)}", 108, initial_indent="    # ", subsequent_indent="    #     "
-            )
+            # A result may have to wait until the old value in its place is not needed any more.
+            words = f"{label} into its place" if shown in begun else f"{label} {rule.text(equation)}"
+            begun.append(shown)
+            lines += textwrap.wrap(words, 108, initial_indent="    # ", subsequent_indent="    #     ")
         lines += [f"    {line}" for line in code.lines(NUMPY_OUT, scratch, only=[instruction])]
     return lines
 

@@ -88,8 +88,7 @@ adagrad = UpdateRule(
     defaults={learning_rate: 1e-2, epsilon: 1e-8},
     sources={learning_rate: "PyTorch", epsilon: "the course's assignments (CS231n)"},
     claims=claims,
-    about="AdaGrad (Duchi, Hazan and Singer, 2011): a step down the gradient in the metric of the root of all squared "
-    "gradients so far.",
+    about="AdaGrad: SGD in a metric made of the sum of all squared gradients so far.",
     conventions=[
         "epsilon stands outside the square root, as in PyTorch and in the lecture",
         "The sum of squares starts at 0, as in PyTorch and in the lecture; Keras and Optax start at 0.1",

@@ -127,8 +127,7 @@ adam = UpdateRule(
     defaults={learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8},
     sources="Kingma and Ba (2015), arXiv:1412.6980",
     claims=claims,
-    about="Adam (Kingma and Ba, 2015): a step down a moving average of gradients, in the metric of the root of a "
-    "moving average of squared gradients, both averages corrected for having started at 0.",
+    about="Adam: RMSProp with momentum, both moving averages corrected for having started at 0.",
     conventions=[
         "epsilon stands outside the square root, and after bias correction, as in the paper, PyTorch and Optax; Keras "
         "adds it before the correction",

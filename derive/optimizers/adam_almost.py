@@ -56,8 +56,7 @@ adam_almost = UpdateRule(
     defaults={learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8},
     sources="Kingma and Ba (2015), arXiv:1412.6980",
     claims=claims,
-    about="Adam without bias correction: a step down a moving average of gradients, in the metric of the root of a "
-    "moving average of squared gradients.",
+    about="Adam without bias correction: RMSProp with momentum.",
     conventions=[
         "epsilon stands outside the square root",
         "No bias correction: the first steps are too long, by sqrt(10) at the defaults",

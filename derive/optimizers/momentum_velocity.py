@@ -16,8 +16,7 @@ momentum_velocity = UpdateRule(
     ],
     defaults={learning_rate: 1e-2, rho: 0.9},
     sources="the lecture (rho) and the course's assignments (learning_rate)",
-    about="Momentum: the displacement minimises the linear model of the loss plus the squared distance from rho times "
-    "the displacement before.",
+    about="Momentum, its velocity a displacement that holds the learning rate.",
     conventions=["The velocity holds the learning rate: its change acts on gradients to come only, not on past ones"],
     meanings={
         learning_rate: "length of a step, in gradients",

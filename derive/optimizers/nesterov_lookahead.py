@@ -17,8 +17,7 @@ nesterov_lookahead = UpdateRule(
     ],
     defaults={learning_rate: 1e-2, rho: 0.9},
     sources="the lecture (rho) and the course's assignments (learning_rate)",
-    about="Nesterov momentum, looking ahead: the displacement minimises the linear model of the loss at x + rho v plus "
-    "the squared distance from rho v.",
+    about="Nesterov momentum, its gradient taken where the velocity is about to lead.",
     conventions=["The gradient is taken at lookahead(params, state), not at params"],
     meanings={
         learning_rate: "length of a step, in gradients",

@@ -92,8 +92,7 @@ rmsprop = UpdateRule(
     defaults={learning_rate: 1e-2, decay_rate: 0.99, epsilon: 1e-8},
     sources="the course's assignments (CS231n)",
     claims=claims,
-    about="RMSProp (Tieleman and Hinton, 2012): a step down the gradient in the metric of the root of a moving average "
-    "of squared gradients.",
+    about="RMSProp: AdaGrad with a leak, a moving average in place of the sum.",
     conventions=[
         "epsilon stands outside the square root, as in PyTorch and in the lecture; TensorFlow, Keras and Optax put it "
         "inside",
