@@ -238,6 +238,7 @@ class _Chain:
         self.parameters = {p.name: p for p in parameters}
         self.conventions: dict[str, None] = {}
         self.places: dict[str, tuple[Symbol, ...]] = {}
+        self.seen_letters: dict[str, list[Symbol | None]] | None = None
 
     def run(self, definitions: Iterable[Definition], value: Expr, fixed: tuple[tuple[Symbol, Expr], ...]) -> list[Definition]:
         """Adjoint definitions of everything between ``value`` and the parameters, in the order of computation."""
@@ -357,13 +358,15 @@ class _Chain:
 
     def letters(self, name: str, count: int, shapes: dict[str, Definition]) -> tuple[Symbol, ...]:
         """The letters by which a parameter is indexed in the statement, where they are plain indices."""
-        best: list[Symbol | None] = [None] * count
-        for d in (*shapes.values(), self.form.value):
-            for use in sorted(d.rhs.atoms(Indexed), key=str):
-                if str(use.base.label) == name:
+        if self.seen_letters is None:
+            self.seen_letters = {}
+            for d in (*shapes.values(), self.form.value):
+                for use in sorted(d.rhs.atoms(Indexed), key=lambda a: a.sort_key()):
+                    places = self.seen_letters.setdefault(str(use.base.label), [None] * len(use.indices))
                     for n, e in enumerate(use.indices):
-                        if best[n] is None and isinstance(e, Symbol) and e not in best:
-                            best[n] = e
+                        if places[n] is None and isinstance(e, Symbol) and e not in places:
+                            places[n] = e
+        best = self.seen_letters.get(name, [None] * count)
         return tuple(b if b is not None else Symbol("abcdefgh"[n % 8], integer=True) for n, b in enumerate(best))
 
     def sized(self, name: str, shapes: dict[str, Definition]) -> tuple[tuple[Symbol, Expr], ...]:

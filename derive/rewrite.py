@@ -183,7 +183,7 @@ def contract(term: Term, form: Form) -> Term | None:
                     if solution is None:
                         continue
                     allowed = range_of(solution, lo, hi, form)
-                    if any(len(free_symbols(c) & set(form.ranges)) > 1 for c in allowed):
+                    if any(sum(s in form.ranges for s in free_symbols(c)) > 1 for c in allowed):
                         # The index would run over a range that depends on others: a scatter does better.
                         continue
                     rest = Term(term.limits, tuple(c for c in term.conditions if c != condition), term.factors)
@@ -210,7 +210,7 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
         return [] if isinstance(value, Indexed) else [relation(Ge, value, lo), relation(Le, value, hi)]
     low = high = value
     for _ in range(4):
-        for s in sorted((free_symbols(low) | free_symbols(high)) & set(form.ranges), key=str):
+        for s in sorted((s for s in free_symbols(low) | free_symbols(high) if s in form.ranges), key=str):
             a, b = form.ranges[s]
             low = expand(low.subs(s, a if low.coeff(s).is_nonnegative else b))
             high = expand(high.subs(s, b if high.coeff(s).is_nonnegative else a))
