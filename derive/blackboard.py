@@ -515,7 +515,9 @@ class Writer(ABC):
             return self.quotient([*([p] if p != 1 else []), *factors], below)
         pieces: list[str] = []
         if below:
-            pieces.append(self.quotient([p] if p != 1 else [], below).text)
+            scalars = [f for f in factors if self.is_coefficient(f) or (isinstance(f, Pow) and self.is_coefficient(f.base))]
+            factors = [f for f in factors if f not in scalars]
+            pieces.append(self.quotient([*([p] if p != 1 else []), *scalars], below).text)
         elif p != 1:
             pieces.append(self.show(p))
         elif len(factors) == 1:

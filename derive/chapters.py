@@ -73,6 +73,10 @@ def _row(writer: Writer, left: Expr, right: Expr, reason: str = "", name: str = 
     return Row(writer.write(left), tuple(writer.sides(right)), reason, name)
 
 
+#: An example's gradient with more operations than this is not looked at.
+LONGEST = 70
+
+
 # -- the statement --------------------------------------------------------------------------------------------------
 
 
@@ -222,17 +226,19 @@ def example_rows(derivation: Derivation, writer: Writer) -> list[Row]:
     return rows
 
 
-def _is_index(symbol: Basic) -> bool:
-    """Sizes are positive; indices start at 0."""
-    return isinstance(symbol, Symbol) and symbol.is_integer is True and not symbol.is_positive
+def _indices(expr: Basic) -> list[Symbol]:
+    """The free indices of an expression; sizes are positive, and arrays of labels are no indices."""
+    arrays = {a.base.label for a in expr.atoms(Indexed)}
+    found = [s for s in expr.free_symbols - arrays if isinstance(s, Symbol) and s.is_integer and not s.is_positive]
+    return sorted(found, key=str)
 
 
 def _is_of_an_example(gradient: ExampleGradient, derivation: Derivation) -> bool:
     """Whether the examples are the rows of the data, and the gradient is short enough to be looked at."""
-    free = {i for i in gradient.example.free_symbols if _is_index(i)}
+    free = _indices(gradient.example)
     data = {v.name for v in derivation.form.data}
     used = [a for a in gradient.value.atoms(Indexed) if _name(a) in data]
-    return any(a.indices[0] in free for a in used) and gradient.value.count_ops() < 150
+    return any(a.indices[0] in free for a in used) and gradient.value.count_ops() < LONGEST
 
 
 def _example_name(derivation: Derivation) -> str:
@@ -244,8 +250,7 @@ def _with_named_example(gradient: ExampleGradient, derivation: Derivation) -> Ex
     """Where the loss of one example has no name in the statement, it is called ell_i here."""
     if isinstance(gradient.example, Indexed):
         return gradient
-    free = [i for i in gradient.example.free_symbols if _is_index(i)]
-    named = Indexed(_example_name(derivation), *sorted(free, key=str))
+    named = Indexed(_example_name(derivation), *_indices(gradient.example))
 
     def renamed(target: Expr) -> Expr:
         return Partial(named, target.args[1])
@@ -256,7 +261,7 @@ def _with_named_example(gradient: ExampleGradient, derivation: Derivation) -> Ex
 
 def least_primes(target: Expr, value: Expr, *others: Any) -> tuple[Any, ...]:
     """The same with as few primes on the indices as keep them apart."""
-    free = sorted((s for s in target.free_symbols if _is_index(s)), key=str)
+    free = _indices(target)
     taken = {s.name for s in target.free_symbols | value.free_symbols if isinstance(s, Symbol)} - {s.name for s in free}
     renamed: dict[Basic, Basic] = {}
     for i in free:

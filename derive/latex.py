@@ -27,15 +27,16 @@ __all__ = [
     "prose",
     "rule_latex",
     "spelled",
+    "typeset",
     "statement_latex",
     "width",
 ]
 
 # fmt: off
 GREEK: Final = frozenset({
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi",
-    "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma",
-    "Upsilon", "Phi", "Psi", "Omega",
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho",
+    "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
+    "Sigma", "Upsilon", "Phi", "Psi", "Omega",
 })
 # fmt: on
 #: How the blackboard writes names that code spells out. A name is left as it is where its letter has another owner.
@@ -377,7 +378,7 @@ def _display(text: str) -> str:
 
 # fmt: off
 _NARROW: Final = frozenset({
-    r"\,", r"\;", r"\!", r"\:", r"\left", r"\right", r"\displaystyle", r"\mathbb", r"\mathrm", r"\text", r"\mathcal",
+    r"\,", r"\;", r"\!", r"\:", r"\left", r"\right", r"\displaystyle", r"\mathbb", r"\mathrm", r"\text", r"\mathcal", r"\operatorname",
     r"\lvert", r"\rvert",
 })
 # fmt: on
@@ -426,6 +427,8 @@ def _measure(tokens: Sequence[str], start: int) -> tuple[float, int]:
         elif t == r"\sum" or t == r"\lim":
             under, at = _argument(tokens, at + 2) if tokens[at + 1 : at + 2] == ["_"] else (0.0, at + 1)
             size = max(1.5, 0.72 * under) + 0.2
+            if tokens[at : at + 1] == ["^"]:
+                _, at = _argument(tokens, at + 1)
         else:
             size, at = _glyph(t), at + 1
         total += size
@@ -441,11 +444,15 @@ def _argument(tokens: Sequence[str], at: int) -> tuple[float, int]:
 def _glyph(token: str) -> float:
     if token in _NARROW or token.startswith((r"\begin", r"\end")):
         return 0.1
-    if token in ("=", "+", "-", "<", ">", r"\neq", r"\leq", r"\geq", r"\to"):
+    if token in ("=", "+", "-", "<", ">", r"\neq", r"\leq", r"\geq", r"\to", r"\mapsto", r"\odot"):
         return 1.25
     if token in "(),.|'":
         return 0.4
-    return 1.6 if token in (r"\log", r"\max", r"\min", r"\exp", r"\operatorname") else 0.56
+    if token in (r"\log", r"\max", r"\min", r"\exp"):
+        return 1.6
+    if token == r"\nabla" or token in "mw" or (len(token) == 1 and token.isupper()):
+        return 0.82
+    return 0.52
 
 
 # -- aligned lines --------------------------------------------------------------------------------------------------
@@ -479,7 +486,16 @@ def escape(text: str) -> str:
     """Prose for LaTeX."""
     table = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
     table |= {c: f"\\{c}" for c in "&%$#_{}"} | {">": r"\textgreater{}", "|": r"\textbar{}"}
-    return "".join(table.get(c, c) for c in text)
+    return "".join(table.get(c, c) if c.isascii() else typeset(c) for c in text)
+
+
+def typeset(character: str) -> str:
+    """A character beyond ASCII in text: accented letters as they are, Greek letters in math mode."""
+    plain = _ascii(character).strip("_")
+    if plain.lower() in GREEK or plain == "lambda":
+        return rf"${spelled(character)[0]}$"
+    known = character in "“”‘’–—…×·°§" or (len(plain) == 1 and ord(character) < 0x180)
+    return character if known else escape(plain)
 
 
 _MATH_TOKEN: Final = re.compile(

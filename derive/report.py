@@ -27,7 +27,7 @@ from derive.chapters import Row
 from derive.claims import ClosedForm, Counterexample, Equivalence
 from derive.differentiate import CONVENTIONS, Derivation, differentiate, partials
 from derive.errors import DeriveError, MissingToolError
-from derive.latex import LatexWriter, broken, escape, prose, width
+from derive.latex import LatexWriter, broken, escape, prose, typeset, width
 from derive.notation import Partial, Where
 from derive.numbering import equation_numbers, label
 from derive.statement import Definition, Form, Loss
@@ -156,7 +156,7 @@ def compile_reports(names: Sequence[str], out: Path) -> list[Path]:
 
     tool = latex_tool()
     if not names:
-        return [typeset(pages(catalogue(), CATALOGUE), document_name(CATALOGUE), out, tool)]
+        return [compiled(pages(catalogue(), CATALOGUE), document_name(CATALOGUE), out, tool)]
     chosen = [find(name) for name in names]
     done = []
     for statement in chosen:
@@ -164,7 +164,7 @@ def compile_reports(names: Sequence[str], out: Path) -> list[Path]:
         # A document of its own, under the name of its statement.
         document = found.pop(f"reports/{document_name(CATALOGUE)}.tex")
         found[f"reports/{statement.name}_report.tex"] = document
-        done.append(typeset(found, f"{statement.name}_report", out, tool))
+        done.append(compiled(found, f"{statement.name}_report", out, tool))
     return done
 
 
@@ -182,7 +182,7 @@ def latex_tool() -> list[str]:
     )
 
 
-def typeset(found: Mapping[str, str], name: str, out: Path, tool: Sequence[str]) -> Path:
+def compiled(found: Mapping[str, str], name: str, out: Path, tool: Sequence[str]) -> Path:
     """Compile a document in a directory of its own; only the PDF is kept."""
     with tempfile.TemporaryDirectory() as folder:
         for path, text_ in found.items():
@@ -276,7 +276,7 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
     column = all(width(line) <= narrow for r in rows for line in broken(r.pieces, narrow))
     lines: list[str] = []
     for row in rows:
-        first, *rest = broken(row.pieces, narrow if column else room)
+        first, *rest = (fitted(line, room) for line in broken(row.pieces, narrow if column else room))
         physical = [f"{row.left} &{row.sign or '{}'} {first}", *(rf"&\quad {{}} {line}" for line in rest)]
         if row.reason and column:
             physical[-1] += rf" &\qquad& {set_reason(row.reason)}"
@@ -286,6 +286,12 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
             physical[0] += rf" \tag{{{numbers[row.name]}}}\label{{{label(statement, row.name)}}}"
         lines += [line if r"\tag" in line else rf"{line} \notag" for line in physical]
     return Block("equations", tuple(rf"{line} \\" if n < len(lines) - 1 else line for n, line in enumerate(lines)))
+
+
+def fitted(line: str, room: float) -> str:
+    """A line without a place to break it, drawn smaller where it is too wide."""
+    size = room / max(width(line), 1.0)
+    return line if size >= 1 else rf"\smaller{{{max(size, 0.4):.2f}}}{{{line}}}"
 
 
 #: A longer reason is set on several lines of this width.
@@ -358,7 +364,7 @@ def derivation_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any)
 
 def result_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any) -> Iterator[Block]:
     example = chapters.example_rows(derivation, writer)
-    if example:
+    if example and all(width(r.left) + width(p) < LINE - 3 for r in example for p in r.pieces):
         yield Block("prose", ("For one example,",))
         yield aligned(chapters.example_loss_rows(derivation, writer))
         yield Block("prose", ("and its gradient is",))
@@ -499,12 +505,15 @@ def loss_facts(loss: Loss) -> Iterator[str]:
     writer = LatexWriter(Notation.of(derivation.form))
     sizes = join([rf"${writer.name(n)} = {v}$" for n, v in found.sizes.items()]) if found.sizes else ""
     at = f" at {sizes}" if sizes else ""
-    exact = plural(found.steps_exact, "step of the derivation holds", "steps of the derivation hold")
-    yield f"{exact} exactly: both sides were evaluated in rational arithmetic{at}, on scattered entries and on ties."
+    if found.steps_exact:
+        exact = plural(found.steps_exact, "step of the derivation holds", "steps of the derivation hold")
+        yield f"{exact} exactly: both sides were evaluated in rational arithmetic{at}, on scattered entries and on ties."
     if found.steps_numeric:
-        numeric = plural(found.steps_numeric, "step, which leaves", "steps, which leave")
-        agree = "agrees" if found.steps_numeric == 1 else "agree"
-        yield f"{numeric} the rational numbers, {agree} to {found.digits} digits."
+        numeric = plural(found.steps_numeric, "step of the derivation leaves", "steps of the derivation leave")
+        yield (
+            f"{numeric} the rational numbers: both sides were computed with more digits than that{at}, and agree to "
+            f"{found.digits} digits."
+        )
 
 
 def plural(count: int, one: str, many: str) -> str:
@@ -532,12 +541,18 @@ def code_blocks(statement: Statement, function: str, source: str, names: Mapping
     for line in lines:
         found = _COMMENT.search(line)
         if found is None:
-            printed.append(line)
+            printed.append(listed(line))
             continue
         references = [names.get(n, "") for n in re.findall(r"\d+", found[1])]
         marks = ", ".join(rf"\eqref{{{label(statement.name, n)}}}" for n in references if n)
-        printed.append(f"{line[: found.start()]}(*@\\hfill {marks}@*)" if marks else line)
+        code = listed(line[: found.start()])
+        printed.append(rf"{code}(*@\hfill {marks}@*)" if marks else listed(line))
     yield Block("code", tuple(printed))
+
+
+def listed(line: str) -> str:
+    """A line of code for ``listings``, which knows ASCII only."""
+    return "".join(c if c.isascii() else f"(*@{typeset(c)}@*)" for c in line)
 
 
 def function_lines(module: str, function: str) -> Iterator[str]:

@@ -66,7 +66,7 @@ class TextWriter(Writer):
         return " ".join(factors)
 
     def fraction(self, above: str, below: str) -> Box:
-        top = f"({above})" if " " in above else above
+        top = f"({above})" if any(c in above for c in "+-") else above
         bottom = f"({below})" if any(c in below for c in " /*+") else below
         return Box(f"{top}/{bottom}", PRODUCT)
 
