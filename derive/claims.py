@@ -67,6 +67,7 @@ derive.errors.VerificationError: example: claim 1 ("A slip") is not proved: the 
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -445,7 +446,7 @@ class ClosedForm(Claim):
         others = {a.func for a in recurrence.atoms(AppliedUndef)} - {sequence.func}
         if not others and not recurrence.has(Sum):
             start = {sequence.func(n): value for n, value in self._starts.items()}
-            found = rsolve(sequence - recurrence, sequence, start)
+            found = _solved(sequence, recurrence, start)
             if found is None:
                 raise Unproved(f"SymPy cannot solve {text(Eq(sequence, recurrence, evaluate=False))}")
             yield ProofStep(
@@ -624,7 +625,15 @@ class NoConstant(Claim):
     @property
     def needed(self) -> Expr:
         """The value the parameter would need, as an expression in everything else."""
-        solutions = sympy.solve(_value(self.left) - _value(self.right), self.parameter)
+        left, right = _value(self.left), _value(self.right)
+        if left.is_Pow and left.exp is S.Half and not right.has(self.parameter):
+            # A root on the left, what is sought below it: squaring loses nothing, as long as the right is not negative.
+            left, right = left.base, right**2
+        numerator = expand(together(left - right).as_numer_denom()[0])
+        slope = numerator.diff(self.parameter)
+        if slope != 0 and not slope.has(self.parameter):
+            return cancel(self.parameter - numerator / slope)
+        solutions = sympy.solve(left - right, self.parameter)
         if len(solutions) != 1:
             raise Unproved(f"{self.parameter} is not determined: SymPy finds {solutions}")
         return solutions[0]
@@ -639,10 +648,29 @@ class NoConstant(Claim):
         values = []
         for point in self.at:
             exact = {k: _exact(v) for k, v in point.items()}
-            values.append(sympy.nsimplify(needed.subs(exact)))
+            values.append(expand(needed.subs(exact)))
             where = ", ".join(f"{text(k)} = {text(v)}" for k, v in exact.items())
             yield ProofStep(f"At {where}", needed, values[-1])
         _different(values[0], values[1])
+
+
+def _solved(sequence: AppliedUndef, recurrence: Expr, start: Mapping[Any, Expr]) -> Expr | None:
+    """The solution that SymPy finds. All of the form v(t) = a v(t - 1) + b, v(0) = c are solved once."""
+    t = sequence.args[0]
+    before = sequence.func(t - 1)
+    rate = expand(recurrence).coeff(before)
+    rest = expand(recurrence - rate * before)
+    if list(start) == [sequence.func(0)] and rate != 1 and not rate.has(t) and not rest.has(t):
+        a, b, c, general = _first_order(t)
+        return general.subs({a: rate, b: rest, c: start[sequence.func(0)]}, simultaneous=True)
+    return rsolve(sequence - recurrence, sequence, start)
+
+
+@functools.cache
+def _first_order(t: Symbol) -> tuple[Symbol, Symbol, Symbol, Expr]:
+    a, b, c = sympy.symbols("a b c", cls=sympy.Dummy)
+    v = sympy.Function("v")
+    return a, b, c, rsolve(v(t) - a * v(t - 1) - b, v(t), {v(0): c})
 
 
 def _exact(number: Any) -> Expr:
@@ -653,7 +681,7 @@ def _exact(number: Any) -> Expr:
 
 
 def _different(left: Expr, right: Expr) -> None:
-    difference = simplify(left - right)
+    difference = expand(left - right)
     if difference.free_symbols:
         raise Unproved(f"{text(difference)} is not a number: give a value to each symbol")
     if difference.is_zero is not False and not abs(difference.evalf(50)) > Integer(10) ** -30:

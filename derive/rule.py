@@ -633,7 +633,7 @@ class _Reader:
         if not length.free_symbols & self.arrays():
             found = expand(found)
         solution = base + found
-        if sympy.simplify(slope.subs(unknown, solution)) != 0:
+        if expand(sympy.together(slope.subs(unknown, solution)).as_numer_denom()[0]) != 0:
             raise self.refuse(place, objective, "was not solved", "simplify the objective")
         stationarity = Eq(sympy.factor_terms(slope), 0, evaluate=False)
         return Problem(unknown, objective, stationarity, curvature, Eq(unknown, solution, evaluate=False))
