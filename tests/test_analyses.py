@@ -414,6 +414,39 @@ def test_the_level_with_momentum(generated: dict[str, ModuleType]) -> None:
     assert np.cov(x, state.velocity)[0, 1] == pytest.approx(xv, abs=0.035 * math.sqrt(xx * vv))
 
 
+def test_shuffled_passes_settle_lower_than_batches_drawn_afresh(generated: dict[str, ModuleType]) -> None:
+    """2000 data sets at once, one in each column; x finds their means."""
+    rng, N, B, rate = np.random.default_rng(6), 256, 32, 0.1
+    examples = rng.standard_normal((N, 2000))
+    spread = (examples.var(axis=0) / B).mean() * number(noise_theory.FACTOR, N=N, B=B)
+    level = number(noise_theory.LEVEL, learning_rate=rate, sigma=math.sqrt(spread), c=1.0)
+    means, sgd = examples.mean(axis=0), generated["sgd"]
+
+    def loss_and_grad(x: np.ndarray, batch: np.ndarray) -> tuple[float, np.ndarray]:
+        return 0.0, x - batch.mean(axis=0)
+
+    squares: list[float] = []
+    minibatch_descent(
+        loss_and_grad,
+        means,
+        (examples,),
+        optimizer=sgd,
+        steps=160,
+        batch_size=B,
+        seed=0,
+        callback=lambda step, _, x: squares.append(float(((x - means) ** 2).mean())),
+        learning_rate=rate,
+    )
+    shuffled = np.mean(squares[80:])
+    x, state, squares = means.copy(), sgd.init(means), []
+    for _ in range(160):
+        rows = rng.permutation(N)[:B]
+        sgd.step(x, x - examples[rows].mean(axis=0), state, learning_rate=rate)
+        squares.append(float(((x - means) ** 2).mean()))
+    assert np.mean(squares[80:]) == pytest.approx(level, rel=0.15)
+    assert 0.1 * level < shuffled < 0.6 * level
+
+
 def test_a_falling_learning_rate_gets_rid_of_the_noise(generated: dict[str, ModuleType]) -> None:
     sgd, rng, curvature, sigma = generated["sgd"], np.random.default_rng(5), 2.0, 1.0
     x = np.zeros(PARTICLES)

@@ -119,7 +119,9 @@ LEVELS = (
         SPREAD,
         q * V_xx + learning_rate**2 * sigma**2,
         given={q: (1 - learning_rate * c) ** 2},
-        about="The noise of a step is independent of those before it.",
+        about="The noise of a step is taken to be independent of what was before, as it is for batches that are drawn "
+        "afresh. The batches of one shuffled pass make up the whole of the data, so that some of their noise cancels: "
+        "what follows is then a bound that is seen to be generous.",
     ),
     ClosedForm(
         "So from a fixed start, the variance of x follows a geometric sum",

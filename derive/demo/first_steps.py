@@ -38,7 +38,7 @@ def sections(tell: Callable[[str], None]) -> list[Section]:
     for name in names:
         ax.plot(t, lengths[name], color=COLOURS[name], linestyle=DASHES[name])
     first, peak = lengths["adam_almost"][0], int(lengths["adam_almost"].argmax())
-    ax.plot(1, first, "o", color=COLOURS["adam_almost"], markersize=4)
+    ax.plot(1, first, "o", color=COLOURS["adam_almost"], markersize=4, clip_on=False)
     ax.annotate(f"{first:.2f}", (1, first), (7, 1), textcoords="offset points", color=GREY, fontsize=8.5, va="center")
     highest = lengths["adam_almost"][peak]
     ax.annotate(

@@ -209,7 +209,7 @@ def _level() -> Picture:
         for t in range(1, steps + 1):
             sgd.step(x, curvature * x + sigma * rng.standard_normal(particles), state, learning_rate=rate)
             if t % 8 == 0:
-                ax.plot(t, x.var(), "o", color=colour, markersize=3)
+                ax.plot(t, x.var(), "o", color=colour, markersize=3, clip_on=False)
         ax.plot(theory, color=colour)
         ends.append(Label(theory[-1], f"lr = {rate:g}", colour))
     ax.set_xlim(0, steps)

@@ -161,7 +161,7 @@ def _section(surface: Surface, tell: Callable[[str], None]) -> Section:
 
 def _paths(surface: Surface, paths: dict[str, np.ndarray]) -> str:
     """One panel for each optimizer: nine paths in one would hide each other."""
-    x, y = np.linspace(*surface.x_range, 81), np.linspace(*surface.y_range, 81)
+    x, y = np.linspace(*surface.x_range, 61), np.linspace(*surface.y_range, 61)
     heights = np.array([[surface.loss(np.array([a, b])) for a in x] for b in y]) - surface.floor
     levels = np.quantile(np.sqrt(heights), np.linspace(0.03, 0.95, 8)) ** 2
     picture = figure(4.8, 5.0)
