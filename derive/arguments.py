@@ -1,7 +1,7 @@
 """The checks that every generated loss makes of its arguments.
 
-These functions are not called here: ``loss_pages`` copies the source of those a module needs into that module, so that it
-stands alone. They are kept as code, not as text, so that they are linted, typed and tested like everything else.
+These functions are not called here: ``loss_pages`` copies the source of those a module needs into that module, so
+that it stands alone. They are kept as code, not as text, so that they are linted, typed and tested like the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def _floating(**arrays: Any) -> tuple[Any, ...]:
         found[name] = array
     kinds = [a.dtype for a in found.values() if a.dtype.kind in "fO"]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    return tuple(a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values())
+    return tuple(
+        a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values()
+    )
 
 
 def _exact(array: np.ndarray) -> bool:
@@ -60,7 +62,7 @@ def _sizes(**arrays: Any) -> dict[str, int]:
         wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
         if len(shape) != len(expected):
             raise ValueError(f"{wanted}, not {shape}")
-        for size, entry in zip(shape, expected):
+        for size, entry in zip(shape, expected, strict=True):
             if entry is None:
                 continue
             symbol, added = entry if isinstance(entry, tuple) else (entry, 0)

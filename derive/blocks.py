@@ -1,8 +1,9 @@
 """Row blocks: a loss that is a sum over examples, computed a block of examples at a time.
 
-A matrix of examples is read from memory twice by the usual vectorised code, once for the scores and once for the gradient. A
-block of its rows stays in the cache between the two. ``plan`` finds which nodes of an array program belong to a block,
-which are sums over examples, and which have nothing to do with examples; it knows nothing of what the program computes.
+A matrix of examples is read from memory twice by the usual vectorised code, once for the scores and once for the
+gradient. A block of its rows stays in the cache between the two. ``plan`` finds which nodes of an array program belong
+to a block, which are sums over examples, and which have nothing to do with examples; it knows nothing of what the
+program computes.
 """
 
 from __future__ import annotations

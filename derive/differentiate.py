@@ -16,7 +16,29 @@ from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sympy import Abs, Add, And, Dummy, Eq, Expr, Ge, Gt, Integer, Max, Min, Mul, Ne, Not, Pow, S, Sum, Symbol, exp, expand, sign
+from sympy import (
+    Abs,
+    Add,
+    And,
+    Dummy,
+    Eq,
+    Expr,
+    Ge,
+    Gt,
+    Integer,
+    Max,
+    Min,
+    Mul,
+    Ne,
+    Not,
+    Pow,
+    S,
+    Sum,
+    Symbol,
+    exp,
+    expand,
+    sign,
+)
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed, IndexedBase
 
@@ -167,7 +189,7 @@ def gradient_name(name: str) -> str:
     return f"grad_{name}"
 
 
-# -- calculus of one function --------------------------------------------------------------------------------------------
+# -- calculus of one function ----------------------------------------------------------------------
 
 
 @cache
@@ -224,7 +246,7 @@ def _chosen(expr: Expr, position: int) -> Expr:
     return guard([c for c in conditions if c != True], S.One)  # noqa: E712
 
 
-# -- the chain rule ---------------------------------------------------------------------------------------------------------
+# -- the chain rule --------------------------------------------------------------------------------
 
 
 class _Chain:
@@ -240,7 +262,9 @@ class _Chain:
         self.places: dict[str, tuple[Symbol, ...]] = {}
         self.seen_letters: dict[str, list[Symbol | None]] | None = None
 
-    def run(self, definitions: Iterable[Definition], value: Expr, fixed: tuple[tuple[Symbol, Expr], ...]) -> list[Definition]:
+    def run(
+        self, definitions: Iterable[Definition], value: Expr, fixed: tuple[tuple[Symbol, Expr], ...]
+    ) -> list[Definition]:
         """Adjoint definitions of everything between ``value`` and the parameters, in the order of computation."""
         known = list(definitions)
         for d in known:
@@ -276,7 +300,9 @@ class _Chain:
                     continue
                 received.setdefault(name, []).append(after)
                 wrt = element(name, at)
-                free = tuple((i, n) for i, n in zip(source.indices, source.sizes, strict=True)) + self.sized(name, shapes)
+                free = tuple((i, n) for i, n in zip(source.indices, source.sizes, strict=True)) + self.sized(
+                    name, shapes
+                )
                 slope_sum = assemble(raw[name])
                 local = Partial(target, wrt)
                 self.note("differentiate", local, Partial(source.rhs, wrt), slope_sum, (*fixed, *free))
@@ -288,7 +314,10 @@ class _Chain:
                     *(
                         sum_over(
                             multiply(adjoint, assemble([t])),
-                            *((i, Integer(0), expand(n - 1)) for i, n in zip(source.indices, source.sizes, strict=True)),
+                            *(
+                                (i, Integer(0), expand(n - 1))
+                                for i, n in zip(source.indices, source.sizes, strict=True)
+                            ),
                         )
                         for t in raw[name]
                     )
@@ -344,7 +373,9 @@ class _Chain:
         expr = tidy(expr, names_in(expr))
         return assemble(merged(terms(expr))) if expr.has(Eq) else expr
 
-    def note(self, rule: str, target: Expr, before: Expr, after: Expr, indices: tuple[tuple[Symbol, Expr], ...]) -> None:
+    def note(
+        self, rule: str, target: Expr, before: Expr, after: Expr, indices: tuple[tuple[Symbol, Expr], ...]
+    ) -> None:
         if before != after:
             self.steps.append(Step(rule, target, before, after, self.section, indices))
 
@@ -373,9 +404,9 @@ class _Chain:
         sizes = shapes[name].sizes if name in shapes else self.parameters[name].shape
         return tuple(zip(self.places[name], sizes, strict=True))
 
-    # -- derivatives of expressions ------------------------------------------------------------------------------------
+    # -- derivatives of expressions ----------------------------------------------------------------
 
-    def slopes(self, expr: Expr, source: Definition) -> list[tuple[tuple, tuple, Expr, Expr]]:
+    def slopes(self, expr: Expr, source: Definition) -> list[tuple[Any, Any, Expr, Expr]]:
         """(limits, conditions, slope, element): d expr is the sum of slope * d element."""
         if isinstance(expr, Indexed):
             return [((), (), S.One, expr)] if str(expr.base.label) in self.active else []
@@ -423,7 +454,7 @@ class _Chain:
                 found.append((lim, c, multiply(self.apart(slope, lim), k), e))
         return found
 
-    def apart(self, expr: Expr, limits: tuple) -> Expr:
+    def apart(self, expr: Expr, limits: tuple[Any, ...]) -> Expr:
         """A factor whose bound indices differ from the limits it is put under."""
         return freshen(expr, self.form) if limits and expr.has(Sum, LogSumExp) else expr
 
@@ -455,7 +486,7 @@ def names_in(expr: Expr) -> set[str]:
     return {s.name for s in free_symbols(expr)} | bases(expr)
 
 
-# -- the derivation of a loss -----------------------------------------------------------------------------------------------
+# -- the derivation of a loss ----------------------------------------------------------------------
 
 #: The rule of steps whose ``before`` is a total derivative, through all definitions.
 CHAIN_RULE = "chain rule"
@@ -505,8 +536,8 @@ class _Deriver:
         for parameter in form.parameters:
             if parameter.labels is not None:
                 raise StatementError(
-                    f"loss '{form.name}', `wrt`: `{parameter.name}` holds labels, integers; there is no derivative with "
-                    "respect to it. Move it to `data`"
+                    f"loss '{form.name}', `wrt`: `{parameter.name}` holds labels, integers; there is no derivative "
+                    "with respect to it. Move it to `data`"
                 )
 
     def prepared(self, form: Form) -> Form:
@@ -533,9 +564,11 @@ class _Deriver:
     def restate(self, rule: str, d: Definition, after: Expr, before: Expr | None = None) -> None:
         before = d.rhs if before is None else before
         if before != after:
-            self.steps.append(Step(rule, d.lhs, before, after, "statement", tuple(zip(d.indices, d.sizes, strict=True))))
+            self.steps.append(
+                Step(rule, d.lhs, before, after, "statement", tuple(zip(d.indices, d.sizes, strict=True)))
+            )
 
-    # -- one example -----------------------------------------------------------------------------------------------------
+    # -- one example -------------------------------------------------------------------------------
 
     def examples(self, form: Form) -> tuple[tuple[ExampleGradient, ...], list[Step]]:
         """Where the value is c * sum over i of f_i plus terms without data: the gradient of f_i."""
@@ -614,7 +647,7 @@ class _Deriver:
                     pairs[a, b] = None
         if len(pairs) != 1:
             return
-        (index, label), = pairs
+        ((index, label),) = pairs
         for holds in (True, False):
             truth = {
                 c: S.true if holds == isinstance(c, Eq) else S.false
@@ -666,10 +699,10 @@ def tidy_example(gradient: ExampleGradient, free: tuple[tuple[Symbol, Expr], ...
     def neat(e: Any) -> Any:
         return tidy(substitute(e, renamed), taken)
 
-    cases = tuple(
-        Case(substitute(c.condition, renamed), neat(c.target), neat(c.value)) for c in gradient.cases
+    cases = tuple(Case(substitute(c.condition, renamed), neat(c.target), neat(c.value)) for c in gradient.cases)
+    return ExampleGradient(
+        gradient.parameter, neat(gradient.example), neat(gradient.target), neat(gradient.value), cases
     )
-    return ExampleGradient(gradient.parameter, neat(gradient.example), neat(gradient.target), neat(gradient.value), cases)
 
 
 def least_names(indices: list[Symbol], taken: set[str]) -> dict[Any, Any]:

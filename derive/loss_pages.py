@@ -1,7 +1,7 @@
 """The page of a loss: its generated module.
 
-Derivation, lowering and printing are done elsewhere; here the lines of each function are put together with the lines that check its
-arguments and with the docstrings, as a frozen dataclass of strings for the template ``loss.py.jinja``.
+Derivation, lowering and printing are done elsewhere; here the lines of each function are put together with the lines
+that check its arguments and with the docstrings, as a frozen dataclass of strings for the template ``loss.py.jinja``.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Module:
         name = definition.name  # type: ignore[attr-defined]
         return Output(name, ref, self.lowering.defined[name][1])
 
-    # -- the page --------------------------------------------------------------------------------------------------------
+    # -- the page ----------------------------------------------------------------------------------
 
     def page(self, banner: str) -> Page:
         value = self.form.value.name
@@ -151,7 +151,7 @@ class _Module:
         for p in self.form.parameters:
             yield f"    {p.name}: np.ndarray" if p.shape else f"    {p.name}: float"
 
-    # -- functions -------------------------------------------------------------------------------------------------------
+    # -- functions ---------------------------------------------------------------------------------
 
     def signature(self, name: str, returns: str) -> str:
         arguments = [v.name for v in self.form.arguments]
@@ -174,7 +174,9 @@ class _Module:
         named = {number: renamed[n] for number, n in self.named.items()}
         writer = Writer(named=named, reserved=reserved | set(renamed.values()), optional=self.optional, inputs=inputs)
         if name == "loss_and_grad":
-            writer.numbers = {renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed}
+            writer.numbers = {
+                renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed
+            }
         outputs = [o for o in definitions if o.name in wanted]
         size = self.examples()
         if name != "loss" and size is not None:
@@ -206,7 +208,7 @@ class _Module:
             signature=self.signature(name, returns),
             summary=self.summary(name),
             docstring=tuple(self.docstring(name)),
-            body=tuple([*self.prologue(lines, writer.needs_dtype), *lines]),
+            body=(*self.prologue(lines), *lines),
         )
 
     def examples(self) -> Symbol | None:
@@ -254,7 +256,7 @@ class _Module:
             p = self.form.parameters[0]
             yield f"grad : {'ndarray, shape ' + shape_text(p) if p.shape else 'float'}"
 
-    def prologue(self, lines: Sequence[str], needs_dtype: bool) -> Iterable[str]:
+    def prologue(self, lines: Sequence[str]) -> Iterable[str]:
         names = [v.name for v in self.form.arguments] + [n for n, _ in self.form.hyperparameters]
         joined = ", ".join(names)
         left = joined if len(names) > 1 else f"{joined},"
@@ -266,10 +268,10 @@ class _Module:
         for size in self.form.sizes:
             if size in self.sources and re.search(rf"\b{size.name}\b", text):
                 yield f"{size.name} = {self.sources[size]}"
-        if needs_dtype:
+        if re.search(r"\bdtype\b", text):
             yield f"dtype = {self.form.parameters[0].name}.dtype"
 
-    # -- checks ----------------------------------------------------------------------------------------------------------
+    # -- checks ------------------------------------------------------------------------------------
 
     def size_sources(self) -> dict[Symbol, str]:
         """How each size is read off the shape of an argument."""
@@ -293,14 +295,14 @@ class _Module:
         for name in sorted({s.name for s in self.form.sizes} | {n for n, _ in self.form.hyperparameters}):
             if name in _CALLED:
                 raise StatementError(
-                    f"loss '{self.form.name}', its declarations: generated code uses the name `{name}` itself; give the size "
-                    "or hyperparameter another name"
+                    f"loss '{self.form.name}', its declarations: generated code uses the name `{name}` itself; give "
+                    "the size or hyperparameter another name"
                 )
         for s in self.form.sizes:
             if s not in found:
                 raise StatementError(
-                    f"loss '{self.form.name}', its declarations: the size `{s}` can't be read off the shape of an argument; "
-                    "give some array an axis of that size"
+                    f"loss '{self.form.name}', its declarations: the size `{s}` can't be read off the shape of an "
+                    "argument; give some array an axis of that size"
                 )
         return found
 
@@ -313,7 +315,10 @@ class _Module:
         body.append(f"{left} = _floating({', '.join(f'{n}={n}' for n in floating)})")
         labels = [v for v in form.arguments if v.labels is not None]
         body += [f'{v.name} = _labels("{v.name}", {v.name})' for v in labels]
-        entries = ", ".join(f"{v.name}=({', '.join([v.name, *map(entry_source, v.shape)])}{'' if v.shape else ','})" for v in form.arguments)
+        entries = ", ".join(
+            f"{v.name}=({', '.join([v.name, *map(entry_source, v.shape)])}{'' if v.shape else ','})"
+            for v in form.arguments
+        )
         needed: set[Symbol] = set()
         after: list[str] = []
         for v in form.arguments:
@@ -321,7 +326,9 @@ class _Module:
                 if entry_source(size) == "None":
                     needed |= size.free_symbols
                     after.append(f"if {v.name}.shape[{axis}] != {scalar_source(size)[0]}:")
-                    after.append(f'    raise ValueError(f"{v.name} must have shape {shape_text(v)}, not {{{v.name}.shape}}")')
+                    after.append(
+                        f'    raise ValueError(f"{v.name} must have shape {shape_text(v)}, not {{{v.name}.shape}}")'
+                    )
         for v in labels:
             for low, high in v.labels or ():
                 needed |= low.free_symbols | high.free_symbols
@@ -336,9 +343,7 @@ class _Module:
             ]
             after.append(f'    raise ValueError(f"{why}: {", ".join(origins)}")')
         counts = {s.name for s in self.symbols() if s.is_integer} - {s.name for s in form.sizes}
-        numbers = [
-            f'{n} = {"_count" if n in counts else "_number"}("{n}", {n})' for n, _ in form.hyperparameters
-        ]
+        numbers = [f'{n} = {"_count" if n in counts else "_number"}("{n}", {n})' for n, _ in form.hyperparameters]
         sizes = [s for s in form.sizes if s in needed]
         if sizes:
             body.append(f"sizes = _sizes({entries})")

@@ -20,7 +20,6 @@ from sympy import (
     Expr,
     Ge,
     Gt,
-    Integer,
     Le,
     Lt,
     Max,
@@ -28,7 +27,6 @@ from sympy import (
     Mul,
     Ne,
     Not,
-    NumberSymbol,
     Or,
     Pow,
     S,
@@ -64,6 +62,11 @@ _FUNCTIONS = {
 _RELATIONS = {Eq: "eq", Ne: "ne", Lt: "lt", Le: "le", Gt: "gt", Ge: "ge"}
 
 
+#: Where an element is taken or put along one axis; see the table of operations in ``derive.program``.
+Position = tuple[Any, ...]
+Positions = tuple[Position, ...]
+
+
 class Lowering:
     """Lowers definitions one by one; ``defined`` maps each name to a use of its node, axes named by its indices."""
 
@@ -83,7 +86,7 @@ class Lowering:
             ref = self.graph.make("input", [], places, self.axes, info=v.name, kind=kind, scope=places)
             self.defined[v.name] = (ref, places)
 
-    # -- definitions -----------------------------------------------------------------------------------------------------
+    # -- definitions -------------------------------------------------------------------------------
 
     def define(self, definition: Definition) -> Ref:
         """Lower a definition and make it known under its name."""
@@ -108,7 +111,7 @@ class Lowering:
     def assignment(self, d: Definition, scope: list[Symbol]) -> Ref:
         self.parts: dict[tuple[Symbol, Expr, Expr], Symbol] = {}
         dense: list[Expr] = []
-        updates: list[tuple[tuple, Ref, bool]] = []
+        updates: list[tuple[Positions, Ref, bool]] = []
         args: list[Ref] = []
         for part in Add.make_args(d.rhs):
             placed = self.placed(part, d)
@@ -139,10 +142,12 @@ class Lowering:
         header = ("onto" if base is not None else "zeros",)
         return self.graph.make("scatter", args, d.indices, self.axes, info=(header, *info), scope=scope)
 
-    def merged(self, updates: list[tuple[tuple, Ref, bool]], scope: list[Symbol]) -> list[tuple[tuple, Ref, bool]]:
+    def merged(
+        self, updates: list[tuple[Positions, Ref, bool]], scope: list[Symbol]
+    ) -> list[tuple[Positions, Ref, bool]]:
         """Updates at the same positions as one."""
-        found: dict[tuple, list[Ref]] = {}
-        kept: list[tuple[tuple, Ref, bool]] = []
+        found: dict[Positions, list[Ref]] = {}
+        kept: list[tuple[Positions, Ref, bool]] = []
         for index, value, repeated in updates:
             if repeated:
                 kept.append((index, value, repeated))
@@ -172,7 +177,7 @@ class Lowering:
             return found
         return None
 
-    def update(self, term: Term, d: Definition, scope: list[Symbol]) -> tuple[tuple, Ref, bool] | None:
+    def update(self, term: Term, d: Definition, scope: list[Symbol]) -> tuple[Positions, Ref, bool] | None:
         """(positions, values, whether positions may repeat) of a term with conditions on the left side's indices."""
         own = set(d.indices)
         placed: dict[Symbol, Expr] = {}
@@ -231,7 +236,7 @@ class Lowering:
         inner_scope = list(dict.fromkeys([*own_order, *scope, *(lim[0] for lim in new.limits)]))
         summed = Term(tuple(lim for lim in new.limits if lim[0] not in kept), new.conditions, new.factors)
         value = self.lower(self.expression(summed), inner_scope)
-        positions: list[tuple] = []
+        positions: list[Position] = []
         for i in d.indices:
             if i in placed:
                 e = placed[i]
@@ -248,7 +253,7 @@ class Lowering:
     def constant(self, e: Expr) -> bool:
         return not e.atoms(Indexed) and all(s.name in self.scalars for s in free_symbols(e))
 
-    # -- expressions -----------------------------------------------------------------------------------------------------
+    # -- expressions -------------------------------------------------------------------------------
 
     def scalar(self, e: Expr) -> Ref:
         return self.graph.make("scalar", [], (), self.axes, info=e)
@@ -319,7 +324,7 @@ class Lowering:
     def power(self, e: Pow, scope: list[Symbol]) -> Ref:
         return self.map("pow", [self.lower(e.base, scope), self.lower(e.exp, scope)], scope)
 
-    # -- terms -----------------------------------------------------------------------------------------------------------
+    # -- terms -------------------------------------------------------------------------------------
 
     def lower_terms(self, e: Expr, scope: list[Symbol]) -> Ref:
         if isinstance(e, Where) and e.no != 0:
@@ -377,7 +382,7 @@ class Lowering:
             return result
         return self.map("mul", [self.scalar(scale), result], scope)
 
-    def with_conditions(self, refs: list[Ref], conditions: list, scope: list[Symbol]) -> list[Ref]:
+    def with_conditions(self, refs: list[Ref], conditions: list[Any], scope: list[Symbol]) -> list[Ref]:
         """Factors that are zero where a condition does not hold."""
         masks = []
         values = [c for c in conditions if not about_indices(c)]
@@ -408,7 +413,7 @@ class Lowering:
         if masks:
             mask = self.condition(And(*masks), scope)
             chosen = self.covering(refs, set(mask.names))
-            if chosen is not None and not (chosen.node.op == "input"):
+            if chosen is not None and chosen.node.op != "input":
                 at = refs.index(chosen)
                 refs = [*refs[:at], self.map("where", [mask, chosen, self.scalar(S.Zero)], scope), *refs[at + 1 :]]
             else:
@@ -421,7 +426,7 @@ class Lowering:
         return min(found, key=lambda r: len(r.names)) if found else None
 
     def clear(self, ref: Ref, index: Symbol, at: Expr, scope: list[Symbol]) -> Ref:
-        positions: list[tuple] = []
+        positions: list[Position] = []
         args = [ref]
         for n in ref.names:
             if n == index:
@@ -435,7 +440,7 @@ class Lowering:
         # The axis that is cleared at a position stays an axis of the result.
         return self.graph.make("clear", args, ref.names, self.axes, info=tuple(positions), scope=scope)
 
-    def safe(self, e: Expr, conditions: list) -> Expr:
+    def safe(self, e: Expr, conditions: list[Any]) -> Expr:
         """Arguments of functions with a pole replaced by 1 where the conditions make the value count for nothing."""
         if not e.args or isinstance(e, Indexed | Sum | LogSumExp):
             return e
@@ -484,10 +489,9 @@ class Lowering:
             assert best is not None
             _, m, n, result = best
             a, b = refs[m], refs[n]
-            union = set(a.names) | set(b.names)
-            over = union - result
-            merged = self.pair(a, b, over, scope)
-            left = [s for s in left if s not in over]
+            summed = (set(a.names) | set(b.names)) - result
+            merged = self.pair(a, b, summed, scope)
+            left = [s for s in left if s not in summed]
             refs = [merged if q == m else r for q, r in enumerate(refs) if q != n]
         last = refs[0]
         return self.reduce("sum", last, left, scope) if left else last
@@ -508,7 +512,7 @@ class Lowering:
         names = tuple(n for n in ref.names if n not in over)
         return self.graph.make("reduce", [ref], names, self.axes, info=how, scope=scope)
 
-    # -- indices and conditions --------------------------------------------------------------------------------------------
+    # -- indices and conditions --------------------------------------------------------------------
 
     def arange(self, index: Symbol) -> Ref:
         axis = self.axes[index]
@@ -552,15 +556,13 @@ class Lowering:
         ref, places = self.defined[str(e.base.label)]
         index_of = dict(zip(places, e.indices, strict=True))
         wanted = [index_of[n] for n in ref.names]
-        if all(isinstance(x, Symbol) and x in self.axes for x in wanted) and len(set(wanted)) == len(wanted):
-            if all(
-                self.axes[x] == self.axes[n] for x, n in zip(wanted, ref.names, strict=True)
-            ):
-                return Ref(ref.node, tuple(wanted))
-        positions: list[tuple] = []
+        plain = all(isinstance(x, Symbol) and x in self.axes for x in wanted) and len(set(wanted)) == len(wanted)
+        if plain and all(self.axes[x] == self.axes[n] for x, n in zip(wanted, ref.names, strict=True)):
+            return Ref(ref.node, tuple(wanted))
+        positions: list[Position] = []
         args = [Ref(ref.node, tuple(self.slot(n) for n in ref.names))]
         used: set[Symbol] = set()
-        for x, n in zip(wanted, ref.names, strict=True):
+        for x in wanted:
             free = [s for s in sorted(free_symbols(x), key=str) if s in self.axes]
             slope = x.coeff(free[0]) if len(free) == 1 and not x.atoms(Indexed) else None
             if self.constant(x):
@@ -585,7 +587,7 @@ class Lowering:
         self.axes[new] = self.axes[name]
         return new
 
-    # -- exponentials --------------------------------------------------------------------------------------------------------
+    # -- exponentials ------------------------------------------------------------------------------
 
     def log_sum_exp(self, d: Definition, scope: list[Symbol]) -> Ref:
         """log(sum(exp(f))), shifted by the maximum of f so that nothing overflows."""
@@ -631,7 +633,8 @@ class Lowering:
             outer = dict(zip(d.indices, indices, strict=True))
             bound = [lim[0] for lim in d.rhs.limits]
             choices = sorted(
-                {s for s in free_symbols(rest) if s in self.axes} | {a for a in rest.atoms(Indexed) if a.base.label.is_integer},
+                {s for s in free_symbols(rest) if s in self.axes}
+                | {a for a in rest.atoms(Indexed) if a.base.label.is_integer},
                 key=str,
             )
             for combination in product(choices, repeat=len(bound)):
@@ -645,7 +648,7 @@ class Lowering:
                     return self.map("mul", [top, inverse], scope)
         return None
 
-    def read(self, ref: Ref, mapping: dict, scope: list[Symbol]) -> Ref:
+    def read(self, ref: Ref, mapping: dict[Any, Any], scope: list[Symbol]) -> Ref:
         """A use of a node with its axes put to other indices, some of them perhaps labels."""
         wanted = [mapping[n] for n in ref.names]
         held = f"held''{ref.node.number}"
@@ -667,5 +670,3 @@ def lowered(form: Form, definitions: Iterable[Definition]) -> Lowering:
     for d in definitions:
         lowering.define(d)
     return lowering
-
-

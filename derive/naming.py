@@ -6,6 +6,8 @@ scores inside a max, say), it is given a name; a gathered row of a sum that has 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sympy import Add, Basic, Expr, Integer, Mul, Sum, Symbol, expand
 from sympy.tensor.indexed import Indexed, IndexedBase
 
@@ -62,7 +64,7 @@ class _Namer:
     def linear_in(self, factor: Expr, others: list[Expr]) -> bool:
         return not any(bases(o) & self.active for o in others)
 
-    def lift(self, expr: Expr, scope: list, linear: bool) -> Expr:
+    def lift(self, expr: Expr, scope: list[Any], linear: bool) -> Expr:
         """Replace sums that are not in a linear position by references to definitions."""
         if not expr.args or isinstance(expr, Indexed) or not expr.has(Sum, LogSumExp):
             return expr
@@ -90,7 +92,7 @@ class _Namer:
             return Where(condition, *(self.lift(a, scope, linear) for a in expr.args[1:]))
         return rebuild(expr, tuple(self.lift(a, scope, False) if isinstance(a, Expr) else a for a in expr.args))
 
-    def condition(self, condition: Basic, scope: list) -> Basic:
+    def condition(self, condition: Basic, scope: list[Any]) -> Basic:
         return rebuild(
             condition,
             tuple(
@@ -98,7 +100,7 @@ class _Namer:
             ),
         )
 
-    def named(self, expr: Expr, scope: list, name: str | None) -> Expr:
+    def named(self, expr: Expr, scope: list[Any], name: str | None) -> Expr:
         used = free_symbols(expr)
         axes = [lim for lim in scope if lim[0] in used]
         key = canonical(expr, [a[0] for a in axes])
@@ -121,7 +123,7 @@ class _Namer:
             self.active.add(chosen)
         return reference(definition, [a[0] - a[1] for a in axes])
 
-    def from_template(self, expr: Expr, axes: list) -> Expr | None:
+    def from_template(self, expr: Expr, axes: list[Any]) -> Expr | None:
         """A sum over a gathered row, W[y[i], k] X[i, k], as an element of the sum over all rows, if that has a name."""
         labels = self.labels(expr, axes)
         if len(labels) != 1:
@@ -142,7 +144,7 @@ class _Namer:
         return None
 
     @staticmethod
-    def labels(expr: Expr, axes: list) -> list[Indexed]:
+    def labels(expr: Expr, axes: list[Any]) -> list[Indexed]:
         """The labels by which an expression gathers, those that vary with its axes."""
         free = {a[0] for a in axes}
         found = {e for a in expr.atoms(Indexed) for e in a.indices if isinstance(e, Indexed) and free_symbols(e) & free}
@@ -189,7 +191,9 @@ def canonical(expr: Expr, axes: list[Symbol]) -> Expr:
             for lim in e.limits:
                 mapping[lim[0]] = Symbol(f"bound''{count}", integer=True)
                 count += 1
-            return with_limits(type(e), walk(e.function), [(mapping[m[0]], *(walk(x) for x in m[1:])) for m in e.limits])
+            return with_limits(
+                type(e), walk(e.function), [(mapping[m[0]], *(walk(x) for x in m[1:])) for m in e.limits]
+            )
         if e in mapping:
             return mapping[e]
         if not e.args:

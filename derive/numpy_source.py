@@ -1,7 +1,7 @@
 """The array program as lines of NumPy.
 
-``Writer`` walks the graph from the results that are wanted. What has a name in the statement, what is used more than once and
-what is built in place gets a line of its own; everything else is written where it is used.
+``Writer`` walks the graph from the results that are wanted. What has a name in the statement, what is used more than
+once and what is built in place gets a line of its own; everything else is written where it is used.
 """
 
 from __future__ import annotations
@@ -152,12 +152,11 @@ class Writer:
     numbers: dict[str, int] = field(default_factory=dict)
     prepared: set[int] = field(default_factory=set)
     plain: dict[int, bool] = field(default_factory=dict)
-    needs_dtype: bool = False
     plan: Plan | None = None
     block: Expr | None = None
     ranks: dict[str, int] = field(default_factory=dict)
 
-    # -- the walk --------------------------------------------------------------------------------------------------------
+    # -- the walk ----------------------------------------------------------------------------------
 
     def write(self, definitions: Sequence[Output], outputs: Sequence[Output]) -> None:
         """Write what the outputs need, a line for each definition among it, in order."""
@@ -302,14 +301,12 @@ class Writer:
             source = self.sum_text([(c, tuple(total.position(p) for p in at)) for c, at in total.rest], context)
             whole = {p for _, at in total.rest for p in at}
             if len(whole) < node.rank:
-                self.needs_dtype = True
                 self.line(name, f"np.full({self.shape_source([node.axes[p] for p in layout])}, {source[0]}, dtype)")
             else:
                 self.line(name, f"{source[0]}.copy()" if node.rank and source[1] == _ATOM else source[0])
         elif node.rank == 0:
             self.line(name, "0")
         else:
-            self.needs_dtype = True
             self.line(name, f"np.zeros({self.shape_source([node.axes[p] for p in layout])}, dtype)")
 
     def hoisted(self, plan: Plan) -> list[Node]:
@@ -334,7 +331,9 @@ class Writer:
         return [found[n] for n in sorted(found)]
 
     def invent_sum(self, node: Node) -> str:
-        return self.unused(self.describe(node) if node.op != "reduce" else f"total_{self.short(node.args[0][0]) or 'sum'}")
+        return self.unused(
+            self.describe(node) if node.op != "reduce" else f"total_{self.short(node.args[0][0]) or 'sum'}"
+        )
 
     def unused(self, name: str) -> str:
         candidate, number = name, 2
@@ -449,7 +448,7 @@ class Writer:
             return not any(c.op == "scalar" and c.info == -1 for c, _ in node.args)
         return True
 
-    # -- names -----------------------------------------------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------------
 
     def invent(self, node: Node) -> str:
         """A name for a quantity that the statement leaves unnamed: after what it is."""
@@ -511,7 +510,6 @@ class Writer:
             return f"{unit}_input" if unit else "margin"
         return "difference" if self.is_difference(node) else "total"
 
-
     @staticmethod
     def is_difference(node: Node) -> bool:
         return any(
@@ -519,7 +517,7 @@ class Writer:
             for c, _ in node.args
         )
 
-    # -- expressions -----------------------------------------------------------------------------------------------------
+    # -- expressions -------------------------------------------------------------------------------
 
     def exact(self, node: Node, layout: Sequence[int]) -> Text:
         """The node as an expression whose axes are exactly these, in this order."""
@@ -633,11 +631,9 @@ class Writer:
         if name == "where":
             text = f"np.where({arg(0)[0]}, {arg(1)[0]}, {arg(2)[0]})"
             if all(self.pythonic(c) for c, _ in node.args[1:]):
-                self.needs_dtype = True
                 text += ".astype(dtype)"
             return text, _ATOM
         if name in ("indicator", "real"):
-            self.needs_dtype = True
             return f"{wrapped(arg(0), _ATOM)}.astype(dtype)", _ATOM
         if name == "softplus":
             return f"np.logaddexp(0, {arg(0)[0]})", _ATOM
@@ -725,7 +721,7 @@ class Writer:
             return f"{wrapped(base, _ATOM)}**{float(value)!r}", _POWER
         return f"{wrapped(base, _ATOM)}**{wrapped(written, _ATOM)}", _POWER
 
-    # -- reductions and products ---------------------------------------------------------------------------------------------
+    # -- reductions and products -------------------------------------------------------------------
 
     def reduce_text(self, node: Node) -> tuple[Text, tuple[int, ...]]:
         child, where = node.args[0]
@@ -788,7 +784,9 @@ class Writer:
                 return (f"{wrapped(left, _UNARY)} @ {wrapped(right, _UNARY)}", _PRODUCT), order
         return self.einsum(node)
 
-    def matrix_product(self, node: Node, rows: list[int], columns: list[int], inner: int) -> tuple[Text, tuple[int, ...]]:
+    def matrix_product(
+        self, node: Node, rows: list[int], columns: list[int], inner: int
+    ) -> tuple[Text, tuple[int, ...]]:
         (a, a_at), (b, b_at) = node.args
         order = node.order
         if rows and columns and order == (columns[0], rows[0]):
@@ -801,7 +799,7 @@ class Writer:
         return (f"{wrapped(left, _PRODUCT)} @ {wrapped(right, _UNARY)}", _PRODUCT), (*rows, *columns)
 
     def stacked_product(
-        self, node: Node, stack: tuple, matrix: tuple, inner: int, column: int
+        self, node: Node, stack: tuple[Any, ...], matrix: tuple[Any, ...], inner: int, column: int
     ) -> tuple[Text, tuple[int, ...]] | None:
         """Many matrices times one: matmul over the leading axes."""
         (a, a_at), (b, b_at) = stack, matrix
@@ -816,7 +814,9 @@ class Writer:
         letters: dict[int, str] = {}
         for p, letter in enumerate(node.letters):
             ok = len(letter) == 1 and letter.isascii() and letter.isalpha() and letter not in letters.values()
-            letters[p] = letter if ok else next(c for c in "abcdefghpqrstuvwxyz" if c not in (*letters.values(), *node.letters))
+            letters[p] = (
+                letter if ok else next(c for c in "abcdefghpqrstuvwxyz" if c not in (*letters.values(), *node.letters))
+            )
         subscripts, texts = [], []
         for child, where in node.args:
             layout = self.own_layout(child)
@@ -829,7 +829,7 @@ class Writer:
         optimize = ", optimize=True" if grows else ""
         return (f'np.einsum("{",".join(subscripts)}->{result}", {", ".join(texts)}{optimize})', _ATOM), node.order
 
-    # -- elements ----------------------------------------------------------------------------------------------------------
+    # -- elements ----------------------------------------------------------------------------------
 
     def arange(self, info: tuple[Expr, Expr], letter: str) -> str:
         if info not in self.aranges:
@@ -865,7 +865,7 @@ class Writer:
     def index(
         self,
         node: Node,
-        entries: Sequence[tuple],
+        entries: Sequence[tuple[Any, ...]],
         sizes: Sequence[Expr],
         prefer: Sequence[int],
     ) -> tuple[str, list[int]]:
@@ -915,7 +915,7 @@ class Writer:
         return ", ".join(texts), result
 
     def take_text(self, node: Node) -> tuple[Text, tuple[int, ...]]:
-        child, where = node.args[0]
+        child, _ = node.args[0]
         layout = self.own_layout(child)
         entries = [node.info[p] for p in layout]
         sizes = [child.axes[p] for p in layout]
@@ -939,7 +939,6 @@ class Writer:
 
     def write_scatter(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
         shape = self.shape_source([node.axes[p] for p in layout])
-        self.needs_dtype = True
         if not node.info:
             child, where = node.args[0]
             if child.op == "scalar" and child.info == 0:

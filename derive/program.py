@@ -1,12 +1,12 @@
 """The array program: a graph of operations on whole arrays, shared where it is the same.
 
 A ``Node`` is an array with axes known by position; it does not know what its axes are called elsewhere, so that
-s[i, j] - s[i, y_i] is one node whatever letters it was written with. A ``Ref`` is a use of a node in some context, with the
-context's name for each axis. Nodes are made by a ``Graph``, which makes each only once.
+s[i, j] - s[i, y_i] is one node whatever letters it was written with. A ``Ref`` is a use of a node in some context, with
+the context's name for each axis. Nodes are made by a ``Graph``, which makes each only once.
 
 Operations (``op``), with what ``info`` holds:
 
-========== ==============================================================================================================
+========== =========================================================================================================
 input      an argument or a hyperparameter; info: its name
 scalar     a number, or an expression in sizes and hyperparameters; info: the SymPy expression
 arange     the values of an index; info: (lo, size)
@@ -17,7 +17,7 @@ reduce     info: "sum" or "max", over the axes that do not appear in the result
 contract   the sum of a product of two arrays over the axes that do not appear in the result
 clear      an array with the elements at some positions set to zero; info: as for take, but for the first argument
 scatter    zeros or the first argument, with values added at positions; info: a tuple of ``Update``
-========== ==============================================================================================================
+========== =========================================================================================================
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ __all__ = ["MAPS", "Graph", "Node", "Ref", "Update"]
 #: Elementwise functions: what they return.
 MAPS = {
     "add": "float", "mul": "float", "pow": "float", "maximum": "float", "minimum": "float", "where": "float",
-    "indicator": "float", "exp": "float", "log": "float", "sin": "float", "cos": "float", "tan": "float", "asin": "float",
+    "indicator": "float", "exp": "float", "log": "float", "sin": "float", "cos": "float", "tan": "float",
+    "asin": "float",
     "acos": "float", "atan": "float", "sinh": "float", "cosh": "float", "tanh": "float", "abs": "float",
     "sign": "float", "softplus": "float", "sigmoid": "float", "real": "float",
-    "eq": "bool", "ne": "bool", "lt": "bool", "le": "bool", "gt": "bool", "ge": "bool", "and": "bool", "or": "bool", "not": "bool",
+    "eq": "bool", "ne": "bool", "lt": "bool", "le": "bool", "gt": "bool", "ge": "bool", "and": "bool",
+    "or": "bool", "not": "bool",
     "shift": "int",
 }  # fmt: skip
 _COMMUTATIVE = {"add", "mul"}
@@ -88,7 +90,7 @@ class Ref:
 class Update:
     """Values, argument number ``value``, added at positions; ``repeated`` where positions may occur more than once."""
 
-    index: tuple[tuple, ...]
+    index: tuple[tuple[Any, ...], ...]
     value: int
     repeated: bool
 
@@ -115,7 +117,7 @@ class Graph:
 
         ``info`` may mention axes by name where the operation's layout in the module docstring says axis.
         """
-        commutative = op == "map" and info in _COMMUTATIVE or op == "contract"
+        commutative = (op == "map" and info in _COMMUTATIVE) or op == "contract"
         ordered = sorted(args, key=lambda r: r.node.number) if commutative else args
         wanted = set(names)
         out: list[Symbol] = []

@@ -1,7 +1,7 @@
 """Rules that rewrite sums, deltas and conditions, and the normal form they work on.
 
-A ``Term`` is a sum over indices of a product under conditions. Contributions to a gradient are lists of terms; the rules
-below contract deltas, move factors out of sums, and give bound indices the names a reader expects.
+A ``Term`` is a sum over indices of a product under conditions. Contributions to a gradient are lists of terms; the
+rules below contract deltas, move factors out of sums, and give bound indices the names a reader expects.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ from sympy import Add, And, Basic, Eq, Expr, Ge, Gt, Le, Max, Mul, Not, Pow, S, 
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Where, bases, free_symbols, multiply, rebuild, relation, substitute, sum_over, with_limits
+from derive.notation import (
+    LogSumExp,
+    Where,
+    bases,
+    free_symbols,
+    multiply,
+    rebuild,
+    relation,
+    substitute,
+    sum_over,
+    with_limits,
+)
 from derive.statement import Definition, Form, at_most, letter
 
 __all__ = [
@@ -190,9 +201,7 @@ def contract(term: Term, form: Form) -> Term | None:
                     replaced = rest.replace({index: solution}, without=index)
                     if replaced is None:
                         return None
-                    term = Term(
-                        replaced.limits, replaced.conditions + tuple(allowed), replaced.factors
-                    )
+                    term = Term(replaced.limits, replaced.conditions + tuple(allowed), replaced.factors)
                     again = True
                     break
                 if again:
@@ -298,7 +307,7 @@ def tidy_definition(definition: Definition) -> Definition:
         taken.add(new.name)
         renamed[i] = new
     rhs = tidy_inner(definition.rhs, renamed, taken)
-    return Definition(definition.name, tuple(renamed.values()), rhs, definition.sizes)  # type: ignore[arg-type]
+    return Definition(definition.name, tuple(renamed.values()), rhs, definition.sizes)
 
 
 def restrict(expr: Expr) -> Expr:
@@ -322,5 +331,3 @@ def simplify_sums(expr: Expr, form: Form) -> Expr:
         if any(t is None or t.conditions for t in parts):
             return assemble(t for t in parts if t is not None)
     return expr
-
-

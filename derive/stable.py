@@ -1,13 +1,14 @@
 """Rules that keep exponentials in range: logarithms of sums of exponentials, and ratios of exponentials.
 
 ``log_of`` knows the logarithm of a positive expression built from exponentials without forming the exponentials. Two
-rules use it: log(e) becomes ``log_of(e)``, and a quotient by a sum of exponentials becomes exp of a difference. Both are
-identities of real numbers; they matter because the numbers of a machine overflow at exp(710).
+rules use it: log(e) becomes ``log_of(e)``, and a quotient by a sum of exponentials becomes exp of a difference. Both
+are identities of real numbers; they matter because the numbers of a machine overflow at exp(710).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from sympy import Add, Expr, Mul, Pow, S, Sum, Symbol, exp, log
 from sympy.tensor.indexed import Indexed
@@ -125,7 +126,7 @@ class _Rules:
             logs = [self.log_of(a) for a in expr.args]
             if any(x is None or isinstance(x, Where) for x in logs):
                 return None
-            total = logs[0]
+            total: Any = logs[0]
             for x in logs[1:]:
                 total = total + Softplus(x - total)
             return total
@@ -144,7 +145,8 @@ class _Rules:
         if isinstance(expr, Mul):
             # Before its factors: a quotient is to be seen whole.
             inside = tuple(
-                Pow(self.rewrite(a.base), self.rewrite(a.exp)) if isinstance(a, Pow) else self.rewrite(a) for a in expr.args
+                Pow(self.rewrite(a.base), self.rewrite(a.exp)) if isinstance(a, Pow) else self.rewrite(a)
+                for a in expr.args
             )
             whole = rebuild(expr, inside)
             found = self.quotient(whole)

@@ -242,7 +242,7 @@ class _Reader:
         self.requirements: dict[str, tuple[Expr, str]] = {}
         self.within: list[Any] = []
 
-    # -- errors ------------------------------------------------------------------------------------------------------
+    # -- errors ------------------------------------------------------------------------------------
 
     def refuse(self, what: str, expr: Any = None) -> StatementError:
         shown = f" in `{expr}`" if expr is not None else ""
@@ -250,7 +250,7 @@ class _Reader:
             shown += f" of `{self.within[0]}`"
         return StatementError(f"loss '{self.loss.name}', {self.place}{shown}: {what}")
 
-    # -- declarations ------------------------------------------------------------------------------------------------
+    # -- declarations ------------------------------------------------------------------------------
 
     def form(self) -> Form:
         loss = self.loss
@@ -347,7 +347,9 @@ class _Reader:
                 note(size)
         for name in self.defaults:
             if name in self.sizes:
-                raise self.refuse(f"`{name}` is a size, taken from the shapes of the arguments; it can't have a default")
+                raise self.refuse(
+                    f"`{name}` is a size, taken from the shapes of the arguments; it can't have a default"
+                )
 
     def size(self, expr: Any) -> Expr:
         """A size expression in the toolkit's own symbols."""
@@ -370,11 +372,13 @@ class _Reader:
         if name not in self.hyper:
             self.check_name(name)
             self.hyper[name] = (
-                Symbol(name, integer=True, positive=True) if integer else Symbol(name, real=True, positive=s.is_positive)
+                Symbol(name, integer=True, positive=True)
+                if integer
+                else Symbol(name, real=True, positive=s.is_positive)
             )
         return self.hyper[name]
 
-    # -- indices -----------------------------------------------------------------------------------------------------
+    # -- indices -----------------------------------------------------------------------------------
 
     def bind(self, user: Any, lo: Any, hi: Any) -> Symbol:
         name = str(user.label) if isinstance(user, Idx) else str(user)
@@ -395,7 +399,9 @@ class _Reader:
                 hi = expand(hi.xreplace({s: b if hi.coeff(s).is_nonnegative else a}))
         raise self.refuse("the limits of its indices refer to each other", expr)
 
-    def limits(self, node: Sum, scope: dict[Any, Symbol]) -> tuple[list[tuple[Symbol, Expr, Expr]], dict[Any, Symbol], list[Any]]:
+    def limits(
+        self, node: Sum, scope: dict[Any, Symbol]
+    ) -> tuple[list[tuple[Symbol, Expr, Expr]], dict[Any, Symbol], list[Any]]:
         """Bind the indices of a sum; limits that depend on other indices become a box and a condition."""
         bound, conditions = [], []
         scope = dict(scope)
@@ -423,7 +429,10 @@ class _Reader:
                 raise self.refuse(f"the range of `{user}`, {lo} to {hi}, is empty", node)
             if at_most(lo - hi - 1) is None:
                 excess = expand(lo - hi - 1)
-                self.requirements[str(excess)] = (excess, f"the sum over {user} from {lo} to {hi} ends before it begins")
+                self.requirements[str(excess)] = (
+                    excess,
+                    f"the sum over {user} from {lo} to {hi} ends before it begins",
+                )
             scope[user] = new
             bound.append((new, lo, hi))
         bound.reverse()
@@ -445,7 +454,9 @@ class _Reader:
         if isinstance(expr, Indexed):
             name = str(expr.base.label)
             if name not in self.arrays or self.kind.get(name) != "data":
-                raise self.refuse(f"`{expr}` stands in an index position, so `{name}` must be a label array in `data`", expr)
+                raise self.refuse(
+                    f"`{expr}` stands in an index position, so `{name}` must be a label array in `data`", expr
+                )
             return self.element(expr, scope, label=True)
         if isinstance(expr, Symbol):
             name = str(expr)
@@ -467,7 +478,9 @@ class _Reader:
             raise self.refuse("an index or a limit must be an integer", expr)
         if isinstance(expr, Add | Mul):
             return expand(expr.func(*(self.parse_index(a, scope, limit) for a in expr.args)))
-        raise self.refuse("an index may be made of indices, integers, sizes and label arrays, added or multiplied", expr)
+        raise self.refuse(
+            "an index may be made of indices, integers, sizes and label arrays, added or multiplied", expr
+        )
 
     def element(self, expr: Indexed, scope: dict[Any, Symbol], label: bool = False) -> Expr:
         name = str(expr.base.label)
@@ -519,7 +532,7 @@ class _Reader:
         if bounds not in entries:
             entries.append(bounds)
 
-    # -- definitions -------------------------------------------------------------------------------------------------
+    # -- definitions -------------------------------------------------------------------------------
 
     def define(self, equation: Any) -> None:
         if not isinstance(equation, Eq):
@@ -582,7 +595,7 @@ class _Reader:
             self.scalars.add(name)
         self.kind[name] = "where"
 
-    # -- expressions -------------------------------------------------------------------------------------------------
+    # -- expressions -------------------------------------------------------------------------------
 
     def parse(self, e: Any, scope: dict[Any, Symbol]) -> Expr:
         """An expression that stands for a real value."""
@@ -630,8 +643,8 @@ class _Reader:
             raise self.refuse("a value must be a finite real number", e)
         accepted = ", ".join(sorted(f.__name__ for f in ELEMENTARY))
         raise self.refuse(
-            f"`{type(e).__name__}` is not known. Accepted: sums, + - * / **, Max, Min, Piecewise, KroneckerDelta, sqrt, "
-            f"{accepted}",
+            f"`{type(e).__name__}` is not known. Accepted: sums, + - * / **, Max, Min, Piecewise, KroneckerDelta, "
+            f"sqrt, {accepted}",
             e,
         )
 
@@ -649,22 +662,24 @@ class _Reader:
 
     def piecewise(self, e: Piecewise, scope: dict[Any, Symbol]) -> Expr:
         if e.args[-1][1] != True:  # noqa: E712 - SymPy's true
-            raise self.refuse("the last branch of a Piecewise must be (value, True): the cases must cover everything", e)
+            raise self.refuse(
+                "the last branch of a Piecewise must be (value, True): the cases must cover everything", e
+            )
         for _, condition in e.args:
             for index in sorted(condition.free_symbols, key=str):
                 inner = [s for s in e.atoms(Sum) if any(lim[0] == index for lim in s.limits)]
                 if inner and index in scope:
                     raise self.refuse(
-                        f"the index `{index}` is bound twice, once inside the other, around a Piecewise; use another letter "
-                        "for the inner sum, or name the inner sum in `where`",
+                        f"the index `{index}` is bound twice, once inside the other, around a Piecewise; use another "
+                        "letter for the inner sum, or name the inner sum in `where`",
                         e,
                     )
                 if inner:
                     unfolded = _unfolded(e, index)
                     if unfolded is None:
                         raise self.refuse(
-                            f"the index `{index}` is free in a condition. SymPy moves a Piecewise out of an inner sum when the "
-                            "outer sum is built: name the inner sum in `where`",
+                            f"the index `{index}` is free in a condition. SymPy moves a Piecewise out of an inner sum "
+                            "when the outer sum is built: name the inner sum in `where`",
                             e,
                         )
                     return self.parse(unfolded, scope)
@@ -699,7 +714,7 @@ class _Reader:
         raise self.refuse(f"`{c}` is not a condition: use comparisons (==, !=, <, <=, >, >=) with And, Or, Not", c)
 
     def counted(self) -> set[Symbol]:
-        """The symbols that are integers by nature: indices and sizes. Comparing a label with them is no use as a value."""
+        """The integers by nature: indices and sizes. A label compared with them is not used as a value."""
         return set(self.ranges) | set(self.sizes.values())
 
     def side(self, e: Any, scope: dict[Any, Symbol]) -> tuple[Expr, Any]:
@@ -708,7 +723,7 @@ class _Reader:
             return self.element(e, scope), e
         return self.parse(e, scope), e
 
-    # -- the end -----------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def finish(self) -> Form:
         self.place = "its declarations"
@@ -750,8 +765,8 @@ class _Reader:
 def _unfolded(e: Piecewise, index: Any) -> Any:
     """The expression before SymPy moved a Piecewise out of the inner sum over ``index``, where that is certain.
 
-    ``Sum`` applies ``piecewise_fold`` to what it sums (SymPy 1.14), also across the bounds of an inner sum: from F(sum of
-    Piecewise((g, c), (h, True))) it makes Piecewise((F(sum of g), c), (F(sum of h), True)).
+    ``Sum`` applies ``piecewise_fold`` to what it sums (SymPy 1.14), also across the bounds of an inner sum: from
+    F(sum of Piecewise((g, c), (h, True))) it makes Piecewise((F(sum of g), c), (F(sum of h), True)).
     """
     if len(e.args) != 2:
         return None
@@ -794,5 +809,3 @@ def _number(value: Any) -> Any:
         number = float(value)
         return number if number == number and abs(number) != float("inf") else None
     return None
-
-

@@ -100,7 +100,7 @@ def verify_derivation(derivation: Derivation) -> Verification:
     return Verification(form.name, count, len(exact) - count, AGREE, {s.name: n for s, n in sizes.items()})
 
 
-# -- concrete statements ----------------------------------------------------------------------------------------------------
+# -- concrete statements ---------------------------------------------------------------------------
 
 
 def concrete_sizes(form: Form) -> dict[Symbol, int]:
@@ -132,7 +132,9 @@ def inputs(form: Form, sizes: dict[Symbol, int], entries: Any) -> dict[str, Any]
     for name, _ in form.hyperparameters:
         values[name] = 2 if name in whole else abs(entries(rng)) + (0 if entries is tied else Fraction(1, 3))
     for v in form.arguments:
-        values[v.name] = nested(v, form, values, lambda v=v: label(v, values, rng) if v.labels is not None else entries(rng))
+        values[v.name] = nested(
+            v, form, values, lambda v=v: label(v, values, rng) if v.labels is not None else entries(rng)
+        )
     return values
 
 
@@ -152,7 +154,7 @@ def count(size: Expr, values: dict[str, Any]) -> int:
     return int(size.subs({s: values[s.name] for s in size.free_symbols}))
 
 
-# -- one step ---------------------------------------------------------------------------------------------------------------
+# -- one step --------------------------------------------------------------------------------------
 
 
 class _Check:
@@ -182,7 +184,8 @@ class _Check:
                 where = ", ".join(f"{i} = {k}" for i, k in at.items())
                 raise VerificationError(
                     f"loss '{self.derivation.form.name}': the rule '{step.rule}' is wrong about {step.target}"
-                    f"{' at ' + where if where else ''}.\n  before: {step.before} = {before}\n  after:  {step.after} = {after}"
+                    f"{' at ' + where if where else ''}.\n"
+                    f"  before: {step.before} = {before}\n  after:  {step.after} = {after}"
                 )
 
     def value(self, expr: Expr, at: dict[Any, int]) -> Any:
