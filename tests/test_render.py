@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jinja2 import UndefinedError, nodes
+from jinja2 import Template, UndefinedError, nodes
 from sympy import Idx, IndexedBase, Sum, symbols
 
 import derive
@@ -110,14 +110,16 @@ def test_two_pages_for_one_path_are_refused_unless_they_are_the_same() -> None:
 def placed() -> list[tuple[str, Any]]:
     """(template, page) of everything that the catalogue places."""
     seen: list[tuple[str, Any]] = []
-    place = render.place
+    rendered = Template.render
 
-    def watch(template: str, page: Any, **options: Any) -> str:
-        seen.append((template, page))
-        return place(template, page, **options)
+    def watch(template: Template, *arguments: Any, **context: Any) -> str:
+        assert not arguments
+        assert set(context) == {"page"}
+        seen.append((str(template.name), context["page"]))
+        return rendered(template, **context)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "place", watch)
+        patch.setattr(Template, "render", watch)
         render._shared_pages.cache_clear()
         render.pages(catalogue(), source=CATALOGUE)
     return seen
@@ -127,16 +129,20 @@ def language(template: str) -> Any:
     return "latex" if template.endswith(".tex.jinja") else "python"
 
 
+def parsed(template: str) -> dict[str, nodes.Template]:
+    """A template and those that it includes or imports, by name."""
+    environment = render.environment(language(template))
+    tree = environment.parse((ROOT / "templates" / template).read_text(encoding="utf-8"))
+    trees = {template: tree}
+    for part in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        trees |= parsed(part.template.value)  # type: ignore[attr-defined]
+    return trees
+
+
 def attributes(template: str) -> set[str]:
     """Every name that a template reads from what it is given."""
-    environment = render.environment(language(template))
-    source = environment.loader.get_source(environment, template)[0]  # type: ignore[union-attr]
-    tree = environment.parse(source)
-    read = [node for node in tree.find_all(nodes.Getattr) if getattr(node.node, "name", None) != "loop"]
-    names = {node.attr for node in read}
-    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        names |= attributes(node.template.value)  # type: ignore[attr-defined]
-    return names
+    read = [node for tree in parsed(template).values() for node in tree.find_all(nodes.Getattr)]
+    return {node.attr for node in read if getattr(node.node, "name", None) != "loop"}
 
 
 def dataclasses_in(value: Any) -> Iterator[Any]:
@@ -150,8 +156,9 @@ def dataclasses_in(value: Any) -> Iterator[Any]:
 
 
 def test_every_template_is_used(placed: list[tuple[str, Any]]) -> None:
-    used = {template for template, _ in placed}
-    assert {p.name for p in (ROOT / "templates").glob("*.jinja")} == used
+    used = {part for template, _ in placed for part in parsed(template)}
+    assert {p.name for p in (ROOT / "templates").glob("*.py.jinja")} == {t for t in used if t.endswith(".py.jinja")}
+    assert {p.name for p in (ROOT / "templates").glob("*.tex.jinja")} == {t for t in used if t.endswith(".tex.jinja")}
 
 
 def test_every_field_of_a_page_is_placed_and_nothing_else_is_asked_for(placed: list[tuple[str, Any]]) -> None:
@@ -159,7 +166,8 @@ def test_every_field_of_a_page_is_placed_and_nothing_else_is_asked_for(placed: l
     for template, page in placed:
         for item in dataclasses_in(page):
             handed.setdefault(template, set()).update(f.name for f in fields(item))
-    assert handed == {template: attributes(template) for template in handed}
+    for template, names in handed.items():
+        assert names == attributes(template), template
 
 
 def test_pages_are_frozen_and_hold_strings_and_tuples_only(placed: list[tuple[str, Any]]) -> None:
