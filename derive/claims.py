@@ -82,6 +82,7 @@ from sympy import (
     Expr,
     Integer,
     Mul,
+    Pow,
     S,
     Sum,
     Symbol,
@@ -90,6 +91,7 @@ from sympy import (
     expand,
     expand_power_base,
     factor,
+    factor_terms,
     powsimp,
     rsolve,
     sign,
@@ -193,11 +195,15 @@ def _signs_as_quotients(expr: Expr) -> Expr:
 
 def _roots_split(expr: Expr) -> Expr:
     """Roots of products as products of roots, for the factors that are known not to be negative."""
+    expr = expr.replace(
+        lambda e: e.is_Pow and e.exp.is_Rational and e.exp.q == 2,
+        lambda e: factor_terms(powsimp(expand(e.base))) ** e.exp,
+    )
     return powsimp(expand(_signs_as_quotients(expand_power_base(expr.doit(deep=True)))))
 
 
 def _common_denominator(expr: Expr) -> Expr:
-    numerator, denominator = together(expand_power_base(expr)).as_numer_denom()
+    numerator, denominator = together(_roots_split(expr) if expr.has(Pow) else expr).as_numer_denom()
     numerator = powsimp(expand(numerator))
     return S.Zero if numerator == 0 else cancel(numerator / denominator)
 

@@ -77,7 +77,6 @@ from sympy import (
     cosh,
     exp,
     expand,
-    expand_mul,
     log,
     sign,
     sin,
@@ -243,7 +242,7 @@ class UpdateRule:
         self.counts_steps: bool = reader.counts_steps
         self.start: dict[Symbol, Expr] = {s.symbol: s.start for s in self.state}
 
-    # -- what claims and reports read ------------------------------------------------------------------------------
+    # -- what claims and reports read --------------------------------------------------------------
 
     @cached_property
     def updates(self) -> dict[Symbol, Expr]:
@@ -256,7 +255,7 @@ class UpdateRule:
     @property
     def step(self) -> Expr:
         """How far x moves: x' - x in terms of old values."""
-        return expand_mul(self.updates[x] - x)
+        return self.updates[x] - x
 
     def named(self, name: Symbol) -> Expr:
         """An intermediate quantity in terms of old values."""
@@ -297,7 +296,7 @@ class UpdateRule:
         """Whether the gradient is taken somewhere else than at x."""
         return self.gradient_at != x
 
-    # -- text ------------------------------------------------------------------------------------------------------
+    # -- text --------------------------------------------------------------------------------------
 
     def text(self, expr: Basic, ordering: Ordering | None = None) -> str:
         """An expression or equation of this rule on one line, its terms in the order in which a person writes them."""
@@ -415,7 +414,7 @@ class _Reader:
     def refuse(self, place: str, part: Any, fault: str, accepted: str) -> StatementError:
         return StatementError(f"update rule {self.rule!r}, {place}: {part} {fault}; {accepted}")
 
-    # -- letters ---------------------------------------------------------------------------------------------------
+    # -- letters -----------------------------------------------------------------------------------
 
     def letter_of(self, thing: Any, place: str) -> Symbol:
         if not isinstance(thing, Symbol):
@@ -486,7 +485,7 @@ class _Reader:
             found.append(Hyperparameter(self.scalars[name], value, source if value is not None else ""))
         return found
 
-    # -- equations -------------------------------------------------------------------------------------------------
+    # -- equations ---------------------------------------------------------------------------------
 
     def read(self, equations: Any, gradient_at: Any) -> None:
         if isinstance(equations, (Basic, Minimise)) or not isinstance(equations, Iterable):
@@ -600,7 +599,7 @@ class _Reader:
         for argument in part.args:
             self.understood(argument, place, forbidden)
 
-    # -- problems --------------------------------------------------------------------------------------------------
+    # -- problems ----------------------------------------------------------------------------------
 
     def solve(self, unknown: Symbol, objective: Expr, place: str) -> Problem:
         """Solve for where the derivative is 0, and see that this is a minimum."""
