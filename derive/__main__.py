@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# -- commands ------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -177,7 +177,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _gradcheck(options: argparse.Namespace) -> int:
     _, statements = _target(options.target)
-    from derive.gradcheck import check_statements
+    from derive.statement_check import check_statements
 
     return FINE if check_statements(statements) else FAILED
 
@@ -197,7 +197,7 @@ def _demo(options: argparse.Namespace) -> int:
     return FINE
 
 
-# -- what they share -----------------------------------------------------------------------------------------------
+# -- what they share -------------------------------------------------------------------------------
 
 Sources = Sequence[tuple[str, "Sequence[Statement]"]]
 

@@ -107,7 +107,7 @@ def require_distinct(statements: Iterable[Statement], place: str = "") -> None:
             raise StatementError(f"{what}: there is another statement with the name {other!r}")
 
 
-# -- executing a file ------------------------------------------------------------------------------------------------
+# -- executing a file ------------------------------------------------------------------------------
 
 
 def _execute(text: bytes, file: Path) -> tuple[list[Statement], list[str]]:

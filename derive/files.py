@@ -162,7 +162,7 @@ def write(pages: Mapping[str, str], out: str | os.PathLike[str]) -> Written:
     return Written(tuple(stale), orphans, len(pages) - len(stale), taken)
 
 
-# -- reading -------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def _read(file: Path) -> bytes | None:
@@ -236,7 +236,7 @@ def _parent(path: str) -> str:
     return PurePosixPath(path).parent.as_posix()
 
 
-# -- refusing ------------------------------------------------------------------------------------------------------
+# -- refusing --------------------------------------------------------------------------------------
 
 
 def _require_directory(root: Path) -> None:
@@ -278,7 +278,7 @@ def _printable(source: str) -> str:
     return "".join(escaped)
 
 
-# -- writing -------------------------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------
 
 
 def _commit(root: Path, texts: Mapping[str, str], orphans: Sequence[str], before: Mapping[str, bytes | None]) -> None:
