@@ -17,7 +17,7 @@ from derive.optimizers.adagrad import adagrad
 from derive.optimizers.momentum import momentum
 from derive.optimizers.rmsprop import rmsprop
 from derive.optimizers.sgd import sgd
-from derive.rule import UpdateRule, learning_rate, t, x
+from derive.rule import UpdateRule, g, learning_rate, t, x
 
 __all__ = ["conditioning"]
 
@@ -82,8 +82,9 @@ def at_best(curvature: Expr) -> Expr:
 PLAIN = (
     Identity(
         "A step of plain descent multiplies each coordinate by a factor of its own",
-        plain_step(c),
+        after_step(sgd)["x"],
         factor(c) * x,
+        given={g: slope(c)},
         about="The gradient along an axis is the curvature times the coordinate; no direction sees the others.",
     ),
     ClosedForm(
@@ -150,9 +151,9 @@ PLAIN = (
 WITH_MOMENTUM = (
     Identity(
         "With momentum, the next position follows from the last two",
-        momentum_step(c),
+        after_step(momentum, rho=rho)["x"],
         (1 + rho - learning_rate * c) * x - rho * x_last,
-        given={velocity: LAST_STEP},
+        given={g: slope(c), velocity: LAST_STEP},
         about="The velocity is eliminated: it is the last step, divided by the learning rate.",
     ),
     Roots(

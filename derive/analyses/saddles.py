@@ -13,12 +13,12 @@ from derive.claims import ClosedForm, Identity, Limit, Roots, Sign, decaying
 from derive.losses.saddle import saddle
 from derive.optimizers.momentum import momentum
 from derive.optimizers.sgd import sgd
-from derive.rule import learning_rate, t, x
+from derive.rule import g, learning_rate, t, x
 
 __all__ = ["saddles"]
 
 b, d, e, p, rho = symbols("b d e p rho", positive=True)
-x_0, x_last, v_0, z = symbols("x_0 x_last v_0 z", real=True)
+x_0, x_last, v_0, z, T = symbols("x_0 x_last v_0 z T", real=True)
 V, X = Function("v"), Function("x")
 
 velocity = letter(momentum, "velocity")
@@ -69,8 +69,9 @@ STANDING_STILL = (
     ),
     Identity(
         "One of them is a saddle point: downhill both ways along the second axis",
-        curvature(1, (0, 0)),
+        curvature(1, (0, x)),
         -1,
+        given={x: 0},
         about="and uphill along the first, where the second derivative is 1.",
     ),
     Identity(
@@ -82,14 +83,16 @@ STANDING_STILL = (
     ),
     Identity(
         "Without a gradient, plain descent does not move",
-        plain_step(0),
+        after_step(sgd)["x"],
         x,
+        given={g: 0},
         about="It cannot tell a minimum from a saddle point.",
     ),
     Identity(
         "Momentum moves on by its velocity",
-        momentum_step(0)["x"],
+        after_step(momentum, rho=rho)["x"],
         x - learning_rate * rho * velocity,
+        given={g: 0},
         about="From rest, with velocity 0, it does not move either.",
     ),
     ClosedForm(
@@ -128,8 +131,9 @@ ESCAPING = (
     ),
     Identity(
         "Momentum that arrives with a velocity across the ridge is off it at once",
-        momentum_step(DOWN)["x"].subs(x, 0),
+        after_step(momentum, rho=rho)["x"],
         -learning_rate * rho * velocity,
+        given={g: DOWN, x: 0},
         about="A velocity along the ridge does not help: with none across it, momentum stays on the ridge as well.",
     ),
     ClosedForm(
@@ -141,8 +145,9 @@ ESCAPING = (
     ),
     Identity(
         "It reaches the distance d after a logarithmic number of steps",
-        e * GROWTH**STEPS_OUT,
+        e * GROWTH**T,
         d,
+        given={T: STEPS_OUT},
     ),
     Identity(
         "Starting ten times closer costs a constant number of steps more",
@@ -190,6 +195,7 @@ saddles = Analysis(
         v_0: "velocity at the start",
         b: "downward curvature along the way out",
         e: "distance from the ridge at the start",
+        T: "number of steps that takes",
         d: "distance at which the saddle is left",
         z: "factor of a step with momentum",
     },
