@@ -154,24 +154,16 @@ def _is_beside(module: types.ModuleType, folder: str) -> bool:
 
 
 def _statements(module: types.ModuleType) -> tuple[list[Statement], list[str]]:
-    kinds = _kinds()
-    found: dict[int, Any] = {}
+    from derive.rule import UpdateRule
+    from derive.statement import Loss
+
+    found: dict[int, Statement] = {}
     for item in _items_of(module):
-        if isinstance(item, kinds):
+        if isinstance(item, Loss | UpdateRule):
             found.setdefault(id(item), item)
     others = [m for m in list(sys.modules.values()) if m is not module and m is not None]
     elsewhere = {id(item) for m in others for item in _items_of(m)} & set(found)
     return [s for i, s in found.items() if i not in elsewhere], [s.name for i, s in found.items() if i in elsewhere]
-
-
-def _kinds() -> tuple[type[Any], ...]:
-    from derive.statement import Loss
-
-    try:
-        from derive.rule import UpdateRule
-    except ImportError:
-        return (Loss,)
-    return (Loss, UpdateRule)
 
 
 def _items_of(module: types.ModuleType) -> Iterator[Any]:

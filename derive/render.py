@@ -15,8 +15,6 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -157,15 +155,15 @@ def _modules(statement: Statement, source: str) -> dict[str, str]:
 @functools.cache
 def _shared_pages() -> Mapping[str, str]:
     """The pages that are the same whatever is built."""
+    from derive import descent, difference
+
     packages = {
         path: place("package.py.jinja", _Package(banner(SHARED), docstring)) for path, docstring in _PACKAGES.items()
     }
-    return types.MappingProxyType(union(packages, *(m.page() for m in _present("difference", "descent"))))
+    return types.MappingProxyType(union(packages, difference.page(), descent.page()))
 
 
 def _reports(statements: Sequence[Statement], source: str) -> dict[str, str]:
-    return union(*(m.pages(statements, source) for m in _present("report")))
+    from derive import report
 
-
-def _present(*names: str) -> list[Any]:
-    return [import_module(f"derive.{n}") for n in names if find_spec(f"derive.{n}")]
+    return report.pages(statements, source)
