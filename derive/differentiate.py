@@ -71,6 +71,7 @@ from derive.rewrite import (
     terms,
     tidy,
     tidy_definition,
+    unfactored,
 )
 from derive.stable import stabilise
 from derive.statement import Definition, Form, Loss, Variable, letter, read
@@ -260,6 +261,7 @@ class _Chain:
         self.parameters = {p.name: p for p in parameters}
         self.conventions: dict[str, None] = {}
         self.places: dict[str, tuple[Symbol, ...]] = {}
+        self.explained: set[type] = set()
         self.seen_letters: dict[str, list[Symbol | None]] | None = None
 
     def run(
@@ -305,11 +307,11 @@ class _Chain:
                 )
                 slope_sum = assemble(raw[name])
                 local = Partial(target, wrt)
+                self.lemmas(source.rhs)
                 self.note("differentiate", local, Partial(source.rhs, wrt), slope_sum, (*fixed, *free))
-                contracted_slope = assemble(
-                    t for t in (contract(self.flat(t), self.form) for t in raw[name]) if t is not None
-                )
-                self.note("delta contraction", local, slope_sum, contracted_slope, (*fixed, *free))
+                pieces = [t for t in (contract(self.flat(t), self.form) for t in raw[name]) if t is not None]
+                self.note("delta contraction", local, slope_sum, unfactored(pieces), (*fixed, *free))
+                self.note("factors out of sums", local, unfactored(pieces), assemble(pieces), (*fixed, *free))
                 before = Add(
                     *(
                         sum_over(
@@ -353,6 +355,22 @@ class _Chain:
                 wrt = Partial(self.form.value.lhs, element(name, at))
                 self.note(CHAIN_RULE, wrt, wrt, total, self.sized(name, shapes))
         return adjoints
+
+    def lemmas(self, expr: Expr) -> None:
+        """A step for each function in an expression whose derivative is a convention at some points."""
+        for node in sorted(expr.atoms(Max, Min, Abs, sign), key=lambda e: e.sort_key()):
+            if not bases(node) & self.active or type(node) in self.explained:
+                continue
+            self.explained.add(type(node))
+            fixed = [a for a in node.args if a.is_number]
+            places = [Symbol(f"a''{n}" if n else "a", real=True) for n in range(len(node.args) - len(fixed))]
+            # Numbers come before what varies, as in the statement.
+            like = node.func(*fixed, *places, evaluate=False)
+            slope = _partial(like, len(fixed))
+            name = {Max: "max", Min: "min", Abs: "absolute value", sign: "sign"}[type(node)]
+            strict = ": the strict indicator" if fixed and isinstance(node, Max | Min) else ""
+            target = Partial(like, places[0])
+            self.steps.append(Step(f"derivative of {name}{strict}", target, target, slope, self.section))
 
     def plain(self, expr: Expr) -> bool:
         """Whether an adjoint needs no name: it is made of numbers, sizes and hyperparameters."""
@@ -594,6 +612,12 @@ class _Deriver:
                 value = spelled
             value = tidy(value, names_in(value) | {s[0].name for s in free})
             cases = tuple(self.cases(value, definition.indices, example, parameter.name))
+            if len(cases) == 2:
+                # The condition of the first case splits the indices: j = y_i from j != y_i.
+                equal, unequal = cases
+                split = Where(equal.condition, equal.value, unequal.value)
+                rule = "split the index equal to the label from the others"
+                chain.steps.append(Step(rule, element, value, split, "example", free))
             gradients.append(tidy_example(ExampleGradient(parameter.name, example, element, value, cases), free))
         return tuple(gradients), chain.steps
 

@@ -40,6 +40,7 @@ __all__ = [
     "terms",
     "tidy",
     "tidy_definition",
+    "unfactored",
 ]
 
 
@@ -124,6 +125,11 @@ def guard(conditions: Sequence[Boolean], expr: Expr) -> Expr:
         if group and expr != 0:
             expr = Where(And(*group), expr, 0)
     return expr
+
+
+def unfactored(parts: Iterable[Term]) -> Expr:
+    """Terms as an expression, all factors where they stand."""
+    return Add(*(sum_over(guard(t.conditions, multiply(*t.factors)), *t.limits) for t in parts))
 
 
 def assemble(parts: Iterable[Term]) -> Expr:

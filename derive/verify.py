@@ -22,7 +22,7 @@ from sympy import Expr, Indexed, Integer, Symbol
 from derive.arithmetic import EXACT, Arithmetic, NotRational, digits
 from derive.differentiate import CHAIN_RULE, Derivation, Step, differentiate
 from derive.errors import VerificationError
-from derive.evaluate import Scope, evaluate, loss_scope, reference_gradient
+from derive.evaluate import Scope, Table, evaluate, loss_scope, reference_gradient
 from derive.notation import Partial, substitute
 from derive.statement import Definition, Form, Loss, Variable
 
@@ -87,7 +87,7 @@ def verify_derivation(derivation: Derivation) -> Verification:
     exact = dict.fromkeys(range(len(derivation.steps)), True)
     for entries in (scattered, tied):
         values = inputs(form, sizes, entries)
-        checks = {a: _Check(derivation, values, a) for a in (EXACT, digits(DIGITS))}
+        checks = {a: _Check(derivation, values, a, entries is tied) for a in (EXACT, digits(DIGITS))}
         for number, step in enumerate(derivation.steps):
             if exact[number]:
                 try:
@@ -160,9 +160,10 @@ def count(size: Expr, values: dict[str, Any]) -> int:
 class _Check:
     """Evaluates both sides of steps, with all quantities of the derivation at hand."""
 
-    def __init__(self, derivation: Derivation, values: dict[str, Any], arithmetic: Arithmetic) -> None:
+    def __init__(self, derivation: Derivation, values: dict[str, Any], arithmetic: Arithmetic, ties: bool) -> None:
         self.derivation = derivation
         self.values = values
+        self.ties = ties
         self.arithmetic = arithmetic
         self.parameters = [p.name for p in derivation.form.parameters]
         everything = SimpleNamespace(
@@ -178,7 +179,7 @@ class _Check:
         names = [i for i, _ in step.indices]
         for position in product(*(range(count(n, self.values)) for _, n in step.indices)):
             at = dict(zip(names, position, strict=True))
-            before = self.total(step, at) if step.rule == CHAIN_RULE else self.value(step.before, at)
+            before = self.total(step, at) if step.rule == CHAIN_RULE and step.indices else self.value(step.before, at)
             after = self.value(step.after, at)
             if not self.equal(before, after):
                 where = ", ".join(f"{i} = {k}" for i, k in at.items())
@@ -220,13 +221,17 @@ class _Check:
 
     def provide(self, step: Step) -> None:
         """Adjoints that a step mentions and that have no equation here: the step holds whatever their values."""
+        if not step.indices and isinstance(step.target, Partial) and step.target == step.before:
+            # A derivative of one function: its arguments are any numbers, equal ones among them.
+            for number, symbol in enumerate(sorted(step.before.free_symbols, key=str)):
+                value = self.arithmetic.number(Fraction(0 if self.ties else number + 1, 3))
+                self.tables[symbol.name] = Table(symbol.name, {(): value})
+                self.varying.add(symbol.name)
         for name, shape in self.missing(step):
             entries = {
                 key: self.arithmetic.number(Fraction(self.rng.randint(-9, 9), 5))
                 for key in product(*(range(n) for n in shape))
             }
-            from derive.evaluate import Table
-
             self.tables[name] = Table(name, entries)
 
     def missing(self, step: Step) -> Iterator[tuple[str, tuple[int, ...]]]:
