@@ -11,10 +11,10 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sympy import Eq, Expr, Symbol
+from sympy import Add, Eq, Expr, Mul, S, Symbol, sqrt
 
 from derive import array_guards
-from derive.elementwise import NUMPY, Node, imports, tree, written
+from derive.elementwise import NUMPY, Node, Ordering, imports, tree, written
 from derive.files import banner
 from derive.in_place import NUMPY_OUT, ThreeAddress, in_place
 from derive.render import place
@@ -131,7 +131,7 @@ def _terms(node: Node, names: dict[Symbol, str]) -> list[str]:
 def fused(rule: UpdateRule) -> list[tuple[Eq, tuple[int, ...]]]:
     """The equations as ``step`` computes them, with the numbers of those that each contains.
 
-    An intermediate quantity used once is written where it is used.
+    An intermediate quantity used once is written where it is used, and scalar factors are brought together.
     """
     equations: list[tuple[Symbol, Expr, tuple[int, ...]]] = [
         (e.lhs, e.rhs, (n,)) for n, e in enumerate(rule.equations, start=1)
@@ -145,8 +145,33 @@ def fused(rule: UpdateRule) -> list[tuple[Eq, tuple[int, ...]]]:
             lhs, rhs, own = equations[user]
             equations[user] = (lhs, rhs.xreplace({name: meaning}), tuple(sorted((*numbers, *own))))
         elif "'" in name.name or any(uses):
-            done.append((Eq(name, meaning, evaluate=False), numbers))
+            done.append((Eq(name, _scalars_met(meaning, rule.ordering), evaluate=False), numbers))
     return done
+
+
+def _scalars_met(expr: Expr, order: Ordering) -> Expr:
+    """a A/(b B + c) as (a/b) A/(B + c/b) for scalars a, b, c: scalars are divided once, arrays pass by pass."""
+
+    def moved(product: Expr) -> Expr:
+        sums = [f for f in product.args if f.is_Pow and f.exp == -1 and f.base.is_Add and not order.is_scalar(f)]
+        factors = [f for f in product.args if order.is_scalar(f) and not f.is_Number]
+        if len(sums) != 1 or not factors:
+            return product
+        arrays = [a for a in sums[0].base.args if not order.is_scalar(a)]
+        if len(arrays) != 1:
+            return product
+        factor = arrays[0].as_independent(*order.arrays, as_Add=False)[0]
+        if factor.is_Number:
+            return product
+        below = Add(*(a / factor for a in sums[0].base.args))
+        return Mul(*(f for f in product.args if f is not sums[0]), 1 / factor, 1 / below)
+
+    # sqrt(1/a) = 1/sqrt(a): where one is a number the other is.
+    expr = expr.replace(
+        lambda e: e.is_Pow and e.exp == S.Half and e.base.is_Pow and e.base.exp == -1 and order.is_scalar(e),
+        lambda e: 1 / sqrt(e.base.base),
+    )
+    return expr.replace(lambda e: e.is_Mul, moved)
 
 
 def _occurrences(node: Node, name: Symbol) -> int:
