@@ -42,6 +42,7 @@ def _plain_step(params: np.ndarray, grad: np.ndarray, state: None, *, learning_r
     assert isinstance(params, np.ndarray)
     assert grad.shape == params.shape
     assert grad.dtype == params.dtype
+    assert not isinstance(learning_rate, np.generic)
     params -= learning_rate * grad
 
 
