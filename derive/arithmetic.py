@@ -239,7 +239,7 @@ class _Digits(Arithmetic):
 
         def real(x: Any) -> Any:
             result = function(x)
-            if not isinstance(result, self.context.mpf | int):
+            if not isinstance(result, self.context.mpf | int) or self.context.isinf(result) > self.context.isinf(x):
                 raise ValueError(f"{name}({x}) is not a real number")
             return result
 

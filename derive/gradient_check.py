@@ -22,13 +22,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from derive.slopes import AGREES, EPS, KINK, WRONG, Slope, first_step, noise_level, slope_at_zero
 
-__all__ = ["Element", "GradientCheck", "ParameterCheck", "check_gradient", "gradcheck"]
+__all__ = ["Branches", "Element", "GradientCheck", "ParameterCheck", "check_gradient", "gradcheck"]
 
 #: Elements of one parameter that are tried, at most, unless told otherwise.
 MAX_ELEMENTS: Final = 400
@@ -162,7 +162,9 @@ class GradientCheck:
         lines = [f"gradient check: {'passed' if self.passed else 'FAILED'}"]
         lines += [f"  {fault}" for fault in self.faults]
         if self.parameters:
-            rows: list[tuple[str, ...]] = [("parameter", "elements tried", "largest relative error", "at", "kinks", "verdict")]
+            rows: list[tuple[str, ...]] = [
+                ("parameter", "elements tried", "largest relative error", "at", "kinks", "verdict")
+            ]
             for p in self.parameters:
                 worst = p.worst
                 rows.append(
@@ -175,13 +177,13 @@ class GradientCheck:
                         "right" if p.passed else "WRONG",
                     )
                 )
-            lines += _table(rows)
+            lines += table(rows)
         if self.worst:
             rows = [("worst", "analytic", "numerical", "error estimate", "slope left", "slope right", "")]
             for e in self.worst:
                 numbers = (f"{e.analytic:.12g}", f"{e.numerical:.12g}", f"{e.error:.0e}")
                 rows.append((e.place, *numbers, f"{e.left:.9g}", f"{e.right:.9g}", _SAID[e.verdict]))
-            lines += ["", *_table(rows)]
+            lines += ["", *table(rows)]
         lines += [f"  {note}" for note in (*self._overview(), *self.notes)]
         return "\n".join(lines)
 
@@ -203,7 +205,7 @@ def _index(index: tuple[int, ...] | None) -> str:
     return "" if not index else f"[{', '.join(map(str, index))}]"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows in columns, the first one to the left and the others to the right, the last to the left again."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     last = len(widths) - 1
@@ -266,6 +268,7 @@ def check_gradient(
     max_elements: int = MAX_ELEMENTS,
     seed: int = 0,
     say: Callable[[str], None] | None = None,
+    branches: Branches | None = None,
 ) -> GradientCheck:
     """`gradcheck` with its options.
 
@@ -280,13 +283,25 @@ def check_gradient(
         Of the random choices.
     say : callable, optional
         Is told the number of calls before they begin. Left out, it is printed to stderr when they will take long.
+    branches : Branches, optional
+        What is known of the kinks of the loss from its statement.
     """
     subject = _Subject(loss, grad, args, dict(hyperparameters or {}), names)
     try:
         subject.prepare(wrt)
     except _Fault as fault:
         return GradientCheck(faults=(str(fault),), notes=tuple(subject.notes), calls=subject.calls)
-    return _Check(subject, np.random.default_rng(seed), max_elements, say).run()
+    return _Check(subject, np.random.default_rng(seed), max_elements, say, branches).run()
+
+
+class Branches(Protocol):
+    """What a statement knows of the kinks of its loss, near the point of the check."""
+
+    def step(self, parameter: str, index: tuple[int, ...]) -> float | None:
+        """An h that crosses no kink for certain when this element changes; None if there is none worth the name."""
+
+    def slope(self, parameter: str, index: tuple[int, ...]) -> float:
+        """The derivative by this element, with the declared convention where it does not exist."""
 
 
 class _Fault(Exception):
@@ -337,9 +352,9 @@ class _Subject:
         if several and first is not None:
             given = tuple(range(first, first + len(parts)))
         if first is not None and first + len(parts) > len(self.args):
+            left = len(self.args) - first
             raise _Fault(
-                f"grad returned {len(parts)} arrays, but there are only {len(self.args) - first} arguments from position "
-                f"{first} on"
+                f"grad returned {len(parts)} arrays, but there are only {left} arguments from position {first} on"
             )
         if len(parts) != len(given):
             raise _Fault(f"grad returned {len(parts)} arrays for {len(given)} parameters")
@@ -428,6 +443,7 @@ class _Check:
     random: np.random.Generator
     max_elements: int
     say: Callable[[str], None] | None
+    branches: Branches | None = None
     noise: float = 0.0
     confirmed: int = 0
     progress: Callable[[], None] = field(default=lambda: None)
@@ -478,7 +494,7 @@ class _Check:
             bar = tqdm(total=tried, unit="element", leave=False)
             self.progress = lambda: bar.update(1) and None
 
-    # -- functions of one variable ------------------------------------------------------------------------------------
+    # -- functions of one variable -----------------------------------------------------------------
 
     def _along(self, position: int, index: tuple[int, ...]) -> Callable[[float], float]:
         """The loss as a function of the change of one element."""
@@ -533,7 +549,7 @@ class _Check:
         sizes = [float(np.max(np.abs(self.subject.args[n]), initial=0.0)) for n in self.subject.positions]
         return max(1.0, *sizes)
 
-    # -- elements -----------------------------------------------------------------------------------------------------
+    # -- elements ----------------------------------------------------------------------------------
 
     def _parameter(
         self, position: int, gradient: np.ndarray[Any, Any], indices: list[tuple[int, ...]]
@@ -544,13 +560,38 @@ class _Check:
         for index in indices:
             analytic = float(gradient[index])
             size = max(1.0, abs(float(self.subject.args[position][index])))
-            slope = self._slope(self._along(position, index), analytic, size, typical, self.noise)
-            if slope.verdict == WRONG and self.confirmed < _CLOSE_LOOKS:
-                slope = self._second_opinion(slope, position, index, size, typical)
-                self.confirmed += slope.verdict == WRONG
+            slope = self._known(position, index, analytic, typical)
+            if slope is None:
+                slope = self._slope(self._along(position, index), analytic, size, typical, self.noise)
+                if slope.verdict == WRONG and self.confirmed < _CLOSE_LOOKS:
+                    slope = self._second_opinion(slope, position, index, size, typical)
+                    self.confirmed += slope.verdict == WRONG
+                slope = self._by_convention(slope, position, index)
             elements.append(self._element(name, index, slope, typical))
             self.progress()
         return ParameterCheck(name, int(gradient.size), tuple(elements))
+
+    def _known(self, position: int, index: tuple[int, ...], analytic: float, typical: float) -> Slope | None:
+        """The comparison with an h that crosses no kink for certain, where the statement knows one."""
+        h = self.branches.step(self.subject.names[position], index) if self.branches is not None else None
+        if h is None:
+            return None
+        function, value = self._along(position, index), self.subject.value
+        for noise in (self.noise, self._noise_along(function, h / 64, count=24) or 0.0):
+            slope = slope_at_zero(
+                function, analytic, value=value, noise=noise, step=h, typical=typical, smallest=h / 1000
+            )
+            if slope.verdict != WRONG:
+                return replace(slope, verdict=AGREES)
+        return slope
+
+    def _by_convention(self, slope: Slope, position: int, index: tuple[int, ...]) -> Slope:
+        """At a kink the statement says which slope counts; any other is wrong, subgradient or not."""
+        if self.branches is None:
+            return slope
+        declared = self.branches.slope(self.subject.names[position], index)
+        right = abs(slope.analytic - declared) <= 1e-9 * max(1.0, abs(declared))
+        return replace(slope, numerical=declared, verdict=KINK if right else WRONG)
 
     def _slope(
         self, function: Callable[[float], float], analytic: float, scale: float, typical: float, noise: float
@@ -679,7 +720,7 @@ class _Check:
             slope.verdict,
         )
 
-    # -- the functions as a whole -------------------------------------------------------------------------------------
+    # -- the functions as a whole ------------------------------------------------------------------
 
     def _repeatable(self) -> tuple[str, ...]:
         """Random numbers inside a loss make every comparison void."""
