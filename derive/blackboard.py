@@ -125,6 +125,7 @@ class Notation:
             usual=_usual_ranges((*form.definitions, *named)),
             scalars=frozenset(n for n, _ in form.hyperparameters) | {s.name for s in form.sizes},
             aliases={d.name: d for d in named if _is_product(d.rhs)},
+            value=form.value.lhs,
         )
 
     def covers(self, name: str, axis: int, lo: Expr, hi: Expr) -> bool:
@@ -160,7 +161,7 @@ def _usual_ranges(definitions: Iterable[Definition]) -> dict[str, tuple[Expr, Ex
     }
 
 
-# -- inner products and norms ---------------------------------------------------------------------------------------
+# -- inner products and norms ----------------------------------------------------------------------
 
 
 def recognise(expr: Any, notation: Notation) -> Any:
@@ -225,9 +226,12 @@ def _rank(f: Basic, notation: Notation) -> tuple[int, str]:
     return (1, str(f))
 
 
-def _is_target(f: Basic, notation: Notation) -> bool:
-    """Whether a factor is an entry of a vector of data, such as the target y_i: it stands first, as a sign would."""
-    return isinstance(f, Indexed) and notation.order.get(str(f.base.label)) == 2 and len(f.indices) == 1
+def _seniority(f: Basic, notation: Notation) -> int:
+    """Entries of parameters come first; then entries of vectors of data, such as the target y_i; then all else."""
+    if not isinstance(f, Indexed):
+        return 2
+    order = notation.order.get(str(f.base.label))
+    return 0 if order == 0 else 1 if order == 2 and len(f.indices) == 1 else 2
 
 
 def vector_in(expr: Basic, k: Symbol) -> bool:
@@ -249,7 +253,7 @@ def vector_in(expr: Basic, k: Symbol) -> bool:
     return False
 
 
-# -- terms and factors ----------------------------------------------------------------------------------------------
+# -- terms and factors -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -353,7 +357,7 @@ class Writer(ABC):
         self.stripped: frozenset[Symbol] = frozenset()
         self.counting = False
 
-    # -- entrances -----------------------------------------------------------------------------------------------------
+    # -- entrances ---------------------------------------------------------------------------------
 
     def write(self, expr: Any) -> str:
         """An expression, on one line."""
@@ -376,7 +380,7 @@ class Writer(ABC):
         other.stripped = self.stripped | ({index} if index is not None else set())
         return other
 
-    # -- levels --------------------------------------------------------------------------------------------------------
+    # -- levels ------------------------------------------------------------------------------------
 
     def box(self, expr: Any) -> Box:
         for cls in type(expr).__mro__:
@@ -395,7 +399,7 @@ class Writer(ABC):
             return self.function(type(expr).__name__, [self.show(a) for a in expr.args])
         return Box(self.name(str(expr)))
 
-    # -- sums of terms -------------------------------------------------------------------------------------------------
+    # -- sums of terms -----------------------------------------------------------------------------
 
     def terms(self, expr: Expr) -> list[Term]:
         parts = [split(p) for p in gathered(Add.make_args(expr))]
@@ -499,7 +503,7 @@ class Writer(ABC):
         box = self.product(term.positive())
         return Box(self.minus(box.text), min(ADD, box.level)) if term.negative else box
 
-    # -- products ------------------------------------------------------------------------------------------------------
+    # -- products ----------------------------------------------------------------------------------
 
     def _write_Mul(self, expr: Expr) -> Box:
         return self.single(split(expr))
@@ -571,7 +575,7 @@ class Writer(ABC):
             return (1, f.args[0] != self.notation.value, str(f))
         if isinstance(f, exp):
             return (4, 0, str(f))
-        return (2, self.letter_place(f), not _is_target(f, self.notation), *_rank(f, self.notation))
+        return (2, self.letter_place(f), _seniority(f, self.notation), *_rank(f, self.notation))
 
     def fits_in_fraction(self, factors: Sequence[Expr]) -> bool:
         """Whether factors are small enough to stand in one numerator."""
@@ -596,7 +600,7 @@ class Writer(ABC):
             return self.show(factors[0])
         return self.times([self.show(f, PRODUCT) for f in factors])
 
-    # -- powers --------------------------------------------------------------------------------------------------------
+    # -- powers ------------------------------------------------------------------------------------
 
     def _write_Pow(self, expr: Expr) -> Box:
         base, power = expr.args
@@ -608,7 +612,7 @@ class Writer(ABC):
             return self.fraction(self.show(S.One), self.show(Pow(base, -power)))
         return Box(self.power(self.show(base, POWER + 1), self.show(power)), POWER)
 
-    # -- sums ----------------------------------------------------------------------------------------------------------
+    # -- sums --------------------------------------------------------------------------------------
 
     def _write_Sum(self, expr: Expr) -> Box:
         term = split(expr.function)
@@ -690,7 +694,7 @@ class Writer(ABC):
             text = self.row(name, left)
         return Box(self.norm(text, int(power), len(indices)), POWER)
 
-    # -- conditions ----------------------------------------------------------------------------------------------------
+    # -- conditions --------------------------------------------------------------------------------
 
     def _write_Where(self, expr: Expr) -> Box:
         if expr.no == 0:
@@ -740,7 +744,7 @@ class Writer(ABC):
     def _write_BooleanTrue(self, expr: Any) -> Box:
         return Box(self.words("always", ["", ""]), RELATION)
 
-    # -- elements ------------------------------------------------------------------------------------------------------
+    # -- elements ----------------------------------------------------------------------------------
 
     def _write_Indexed(self, expr: Any) -> Box:
         name = str(expr.base.label)
@@ -768,7 +772,7 @@ class Writer(ABC):
 
     def _write_Symbol(self, expr: Any) -> Box:
         name = expr.name
-        if name != "loss" and self.notation.is_adjoint(name):
+        if expr != self.notation.value and self.notation.is_adjoint(name):
             return self.slope(self.notation.value, Symbol(name.removeprefix(ADJOINT)))
         return Box(self.name(name))
 
@@ -785,7 +789,7 @@ class Writer(ABC):
     def _write_Float(self, expr: Any) -> Box:
         return Box(self.number(format(float(expr), ".6g")), ADD if expr < 0 else ATOM)
 
-    # -- functions -----------------------------------------------------------------------------------------------------
+    # -- functions ---------------------------------------------------------------------------------
 
     def _write_exp(self, expr: Any) -> Box:
         return self.exponential(self.show(expr.args[0]))
@@ -833,7 +837,7 @@ class Writer(ABC):
         text = box.text if box.level >= PRODUCT else self.brackets(box.text)
         return Box(self.limit(self.show(variable), self.show(point), side if side in "+-" else "", text), BIG)
 
-    # -- spelling ------------------------------------------------------------------------------------------------------
+    # -- spelling ----------------------------------------------------------------------------------
 
     @abstractmethod
     def when(self, condition: str) -> str: ...

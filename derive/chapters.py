@@ -77,7 +77,7 @@ def _row(writer: Writer, left: Expr, right: Expr, reason: str = "", name: str = 
 LONGEST = 70
 
 
-# -- the statement --------------------------------------------------------------------------------------------------
+# -- the statement ---------------------------------------------------------------------------------
 
 
 def statement_rows(derivation: Derivation, writer: Writer) -> list[Row]:
@@ -110,21 +110,22 @@ def _name(element: Expr) -> str:
     return element.name if isinstance(element, Symbol) else ""
 
 
-# -- derivatives of one definition ----------------------------------------------------------------------------------
+# -- derivatives of one definition -----------------------------------------------------------------
 
 
 def local_rows(derivation: Derivation, writer: Writer) -> list[Row]:
     """The derivative of each quantity by each one it is made from."""
     rows: list[Row] = []
     definitions = {d.name: d for d in derivation.definitions}
+    total = derivation.form.value
     for step in derivation.steps:
         if step.rule != "differentiate" or step.section != "batch":
             continue
         value, element = step.target.args
-        source = _name(value) or "loss"
-        if not _name(value):
-            value = definitions["loss"].lhs
-        if source == "loss" and ADJOINT + _name(element) in {d.name for d in derivation.adjoints}:
+        source = _name(value)
+        if source not in definitions:
+            source, value = total.name, total.lhs
+        if source == total.name and ADJOINT + _name(element) in {d.name for d in derivation.adjoints}:
             # It is a term of an adjoint, which is shown with all its terms.
             continue
         found = local(step, derivation.form)
@@ -204,7 +205,7 @@ def _reason(source: Expr, name: str) -> str:
     return ""
 
 
-# -- results --------------------------------------------------------------------------------------------------------
+# -- results ---------------------------------------------------------------------------------------
 
 
 def example_rows(derivation: Derivation, writer: Writer) -> list[Row]:
@@ -361,13 +362,13 @@ def chain_rule(derivation: Derivation, adjoint: Definition) -> Expr | None:
         if step.rule != "differentiate" or step.section != "batch" or _name(step.target.args[1]) != name:
             continue
         value, element = step.target.args
-        source = definitions[_name(value) or "loss"]
+        source = definitions.get(_name(value), derivation.form.value)
         entries = local(step, derivation.form)
         if entries is None:
             return None
         equal, direct = entries
         mine = dict(zip(getattr(element, "indices", ()), adjoint.indices, strict=True))
-        if source.name == "loss":
+        if source.name == derivation.form.value.name:
             total += substitute(substitute(direct, equal), {equal.get(i, i): n for i, n in mine.items()})
             continue
         found = True
@@ -385,7 +386,7 @@ def chain_rule(derivation: Derivation, adjoint: Definition) -> Expr | None:
                 limits.append((known[i], S.Zero, expand(size - 1)))
         here = substitute(value, known)
         place = substitute(element, mine)
-        total += sum_over(Partial(definitions["loss"].lhs, here) * Partial(here, place), *limits)
+        total += sum_over(Partial(derivation.form.value.lhs, here) * Partial(here, place), *limits)
     return total if found else None
 
 
@@ -422,7 +423,7 @@ def matrix_rows(derivation: Derivation, writer: LatexWriter) -> list[Row]:
     return rows
 
 
-# -- update rules ---------------------------------------------------------------------------------------------------
+# -- update rules ----------------------------------------------------------------------------------
 
 
 def rule_notation(rule: UpdateRule) -> Notation:

@@ -61,7 +61,6 @@ LETTERS: Final = {
     "gradient": "g",
     "grad": "g",
     "params": "x",
-    "loss": r"\mathcal{L}",
     "ell": r"\ell",
 }
 ACCENTS: Final = {"hat": r"\hat", "bar": r"\bar", "tilde": r"\tilde", "dot": r"\dot"}
@@ -76,7 +75,7 @@ _RELATIONS: Final = {
 _FUNCTIONS: Final = frozenset(["sin", "cos", "tan", "sinh", "cosh", "tanh", "log", "exp", "max", "min"])
 
 
-# -- names ----------------------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------
 
 
 def _word(word: str) -> str:
@@ -176,7 +175,7 @@ class Spelling:
         return all(base != symbol for symbol, _ in self.symbols.values())
 
 
-# -- the writer -----------------------------------------------------------------------------------------------------
+# -- the writer ------------------------------------------------------------------------------------
 
 
 class LatexWriter(Writer):
@@ -194,6 +193,8 @@ class LatexWriter(Writer):
                 self.alias[name] = text
 
     def name(self, name: str) -> str:
+        if name == str(self.notation.value):
+            return r"\mathcal{L}"
         if name in self.alias:
             return self.alias[name]
         if name.startswith("log_") and name not in self.notation.scalars and name[4:] in self.notation.shapes:
@@ -374,7 +375,7 @@ def _display(text: str) -> str:
     return rf"\displaystyle {text}" if _tall(text) else text
 
 
-# -- how wide it will be --------------------------------------------------------------------------------------------
+# -- how wide it will be ---------------------------------------------------------------------------
 
 # fmt: off
 _NARROW: Final = frozenset({
@@ -455,7 +456,7 @@ def _glyph(token: str) -> float:
     return 0.52
 
 
-# -- aligned lines --------------------------------------------------------------------------------------------------
+# -- aligned lines ---------------------------------------------------------------------------------
 
 
 def broken(pieces: Sequence[str], room: float) -> list[str]:
@@ -636,7 +637,7 @@ def _factors(before: str, after: str) -> bool:
     return (before[-1].isalnum() or before[-1] in ")|'") and (after[0].isalnum() or after[0] in "(|")
 
 
-# -- whole objects --------------------------------------------------------------------------------------------------
+# -- whole objects ---------------------------------------------------------------------------------
 
 
 def statement_latex(loss: Loss) -> str:

@@ -89,7 +89,7 @@ class Document:
     parts: tuple[Part, ...] = field(default=())
 
 
-# -- what the rest of the toolkit calls -----------------------------------------------------------------------------
+# -- what the rest of the toolkit calls ------------------------------------------------------------
 
 
 def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
@@ -228,7 +228,7 @@ def document_title(source: str) -> str:
     return "Losses and update rules, derived" if source == CATALOGUE else escape(f"Derivations of {source}")
 
 
-# -- names and titles -----------------------------------------------------------------------------------------------
+# -- names and titles ------------------------------------------------------------------------------
 
 _NAMES = {
     "svm": "SVM", "sgd": "SGD", "rmsprop": "RMSProp", "adagrad": "AdaGrad", "adam": "Adam", "nesterov": "Nesterov",
@@ -262,7 +262,7 @@ def names_of(statement: Statement) -> dict[str, str]:
     return {s.name: writer.name(s.name) for s in symbols}
 
 
-# -- equations ------------------------------------------------------------------------------------------------------
+# -- equations -------------------------------------------------------------------------------------
 
 
 def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -> Block:
@@ -313,7 +313,7 @@ def sentence(*parts: str) -> Block:
     return Block("prose", ("".join(parts),))
 
 
-# -- losses ---------------------------------------------------------------------------------------------------------
+# -- losses ----------------------------------------------------------------------------------------
 
 
 def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
@@ -400,7 +400,7 @@ def symbol_table(derivation: Derivation, writer: LatexWriter) -> Block:
     for d in derivation.definitions:
         if d.name not in stated:
             add(d.name, d.sizes, "named in the derivation")
-    add("loss", (), "the loss")
+    add(form.value.name, (), "the loss")
     for name, default in form.hyperparameters:
         meaning = meanings.get(name, "")
         told = "must be given" if default is None else f"default {plain_number(default)}"
@@ -520,7 +520,7 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-# -- code -----------------------------------------------------------------------------------------------------------
+# -- code ------------------------------------------------------------------------------------------
 
 _COMMENT = re.compile(r"\s*#\s*(\(\d+\)(?:, \(\d+\))*)$")
 
@@ -565,7 +565,7 @@ def function_lines(module: str, function: str) -> Iterator[str]:
                 yield line[4:] if line.startswith("    ") else line
 
 
-# -- update rules ---------------------------------------------------------------------------------------------------
+# -- update rules ----------------------------------------------------------------------------------
 
 
 def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> Iterator[Section]:
@@ -644,7 +644,7 @@ def rule_step(rule: UpdateRule, writer: LatexWriter, aligned: Any) -> Iterator[B
         yield aligned(waiting)
 
 
-# -- claims ---------------------------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------
 
 
 def proof_blocks(proof: Proof, rule: UpdateRule, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Block]:
@@ -724,7 +724,7 @@ def is_replacement(proof: Proof, step: ProofStep) -> bool:
     )
 
 
-# -- the front of the document --------------------------------------------------------------------------------------
+# -- the front of the document ---------------------------------------------------------------------
 
 
 def introduction() -> Iterator[Block]:
