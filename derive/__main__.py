@@ -137,6 +137,11 @@ def _build(options: argparse.Namespace) -> int:
     for _, statements in sources:
         for statement in statements:
             print(verify(statement), flush=True)
+    if not options.specs:
+        # The analyses are of the built-in rules on the built-in landscapes.
+        from derive import analyses
+
+        print(analyses.verify(), flush=True)
     done = write(_pages(sources), options.out)
     for path in done.written:
         print(f"wrote {Path(options.out, path)}")
