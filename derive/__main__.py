@@ -130,9 +130,10 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from derive.files import write
+    from derive.files import require_directory, write
     from derive.verify import verify
 
+    require_directory(options.out)
     sources = _sources(options.specs)
     for _, statements in sources:
         for statement in statements:
@@ -154,8 +155,9 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from derive.files import compare
+    from derive.files import compare, require_directory
 
+    require_directory(options.out)
     pages = _pages(_sources(options.specs))
     drift = compare(pages, options.out)
     if not drift:

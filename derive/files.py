@@ -28,7 +28,18 @@ from derive.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["CATALOGUE", "SHARED", "Change", "Drift", "Written", "banner", "compare", "source_of", "write"]
+__all__ = [
+    "CATALOGUE",
+    "SHARED",
+    "Change",
+    "Drift",
+    "Written",
+    "banner",
+    "compare",
+    "require_directory",
+    "source_of",
+    "write",
+]
 
 #: What the pages of the built-in statements are made from.
 CATALOGUE = "the catalogue"
@@ -110,10 +121,22 @@ class Written:
     taken: tuple[tuple[str, str], ...] = ()
 
 
+def require_directory(out: str | os.PathLike[str]) -> None:
+    """Refuse what neither is a directory nor can become one, before any work is done for it."""
+    root = Path(out)
+    for place in (root, *root.parents):
+        if place.is_symlink() and not place.exists():
+            raise OutputError(f"{place} is a symbolic link to nothing; --out names a directory")
+        if place.exists():
+            if not place.is_dir():
+                raise OutputError(f"{place} is a file; --out names a directory")
+            return
+
+
 def compare(pages: Mapping[str, str], out: str | os.PathLike[str]) -> Drift:
     """Compare pages with a directory. CRLF on disk counts as LF."""
     root = Path(out)
-    _require_directory(root)
+    require_directory(root)
     changed, missing = [], []
     for path in sorted(pages):
         on_disk = _read(root / path)
@@ -134,7 +157,7 @@ def write(pages: Mapping[str, str], out: str | os.PathLike[str]) -> Written:
         then.
     """
     root = Path(out)
-    _require_directory(root)
+    require_directory(root)
     for path in pages:
         _require_inside(path)
     made: list[Path] = []
@@ -237,13 +260,6 @@ def _parent(path: str) -> str:
 
 
 # -- refusing --------------------------------------------------------------------------------------
-
-
-def _require_directory(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise OutputError(f"{root} is a file; --out names a directory")
-    if root.is_symlink() and not root.exists():
-        raise OutputError(f"{root} is a symbolic link to nothing; --out names a directory")
 
 
 def _require_inside(path: str) -> None:

@@ -223,12 +223,6 @@ def test_a_crlf_checkout_passes(built: Path) -> None:
     assert main(["check", "mine.py", "--out", "pkg"]) == 0
 
 
-def test_what_is_checked_in_is_what_the_catalogue_says() -> None:
-    done = run("check", cwd=Path(__file__).parent.parent)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith("generated: ")
-
-
 # -- bad usage and bad statements ------------------------------------------------------------------------------------
 
 BAD_FILES: dict[str, tuple[str, str]] = {
@@ -278,7 +272,7 @@ def test_a_bad_statement_is_one_message_and_exit_2(
         (["build", "mine.py", "same.py"], "there is another statement with the name 'square'"),
         (["build", "mine.py", "--out", "mine.py"], "mine.py is a file; --out names a directory"),
         (["check", "mine.py", "--out", "mine.py"], "mine.py is a file; --out names a directory"),
-        (["build", "mine.py", "--out", "mine.py/below"], "mine.py"),
+        (["build", "mine.py", "--out", "mine.py/below"], "mine.py is a file; --out names a directory"),
         (["build", "mine.py", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["show", "unheard_of"], "neither in the catalogue nor a statement file"),
         (["show", "svm", "--as", "music"], "invalid choice"),
@@ -390,7 +384,7 @@ def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new(built: Path) -> 
     whole = time.monotonic() - start
     new = tree(built.parent / "new")
     command[-1] = "pkg"
-    for part in (0.3, 0.6, 0.8, 0.9, 0.95, 1.0):
+    for part in (0.6, 0.9, 1.0):
         with subprocess.Popen(command, cwd=built.parent, stdout=subprocess.DEVNULL) as process:
             time.sleep(part * whole)
             process.kill()

@@ -22,9 +22,12 @@ def pages() -> dict[str, str]:
     return render.pages(catalogue(), source=CATALOGUE)
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "20240229"])
+@pytest.mark.parametrize("seed", ["0", "20240229"])
 def test_bytes_do_not_depend_on_the_hash_seed(seed: str) -> None:
-    """``generated`` was written under some seed; under every other one nothing drifts from it."""
+    """``generated`` was written under some seed; under every other one nothing drifts from it.
+
+    A third seed is that of the build from the wheel, in test_packaging.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "derive", "check"],
         cwd=ROOT,
