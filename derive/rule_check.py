@@ -44,11 +44,6 @@ class RuleVerification:
         claims = f"{len(self.proofs)} claim{'s' if len(self.proofs) != 1 else ''} proved; " if self.proofs else ""
         return f"{self.rule.name}: {claims}update and step agree with the equations to {self.largest_error:.0e}"
 
-    def __str__(self) -> str:
-        count = len(self.proofs)
-        claims = f"{count or 'no'} claim{'' if count == 1 else 's'}{' proved' if count else ''}"
-        return f"{self.rule.name}: {claims}; code within {self.largest_error:.0e} of its equations"
-
 
 def verify_rule(rule: UpdateRule, module: ModuleType | None = None) -> RuleVerification:
     """Prove the claims of a rule and compare its printed module (compiled here, if not given) with its equations.
