@@ -44,7 +44,7 @@ A claim is stated once, as an object, and proved by :func:`prove`:
      g*(1 - rho**t)/(1 - rho)
      0
    Induction: the claim at t less the recurrence of the claim at t - 1: bring to a common denominator:
-     -g*rho*(1 - rho**(t - 1))/(1 - rho) - g + g*(1 - rho**t)/(1 - rho)
+     g*(1 - rho**t)/(1 - rho) - g*rho*(1 - rho**(t - 1))/(1 - rho) - g
      0
 2. The velocity tends to g/(1 - rho).
      Limit(g*(1 - rho**t)/(1 - rho), t, oo) = g/(1 - rho)
@@ -99,6 +99,7 @@ from sympy import (
     together,
 )
 from sympy.core.function import AppliedUndef
+from sympy.printing.str import StrPrinter
 
 from derive.errors import VerificationError
 
@@ -179,7 +180,14 @@ def text(expr: Basic) -> str:
         return f"{text(expr.lhs)} is not {text(expr.rhs)}"
     if isinstance(expr, sympy.Limit) and expr.args[2].is_infinite:
         return f"Limit({text(expr.args[0])}, {expr.args[1]}, {expr.args[2]})"
-    return str(sympy.sstr(expr))
+    return str(_Text().doprint(expr))
+
+
+class _Text(StrPrinter):
+    """One line; a sum does not start with a minus if it need not."""
+
+    def _as_ordered_terms(self, expr: Expr, order: Any = None) -> list[Expr]:
+        return sorted(super()._as_ordered_terms(expr, order), key=lambda term: term.could_extract_minus_sign())
 
 
 # --- Bringing an expression to 0 ---------------------------------------------------------------------------------
@@ -197,9 +205,19 @@ def _roots_split(expr: Expr) -> Expr:
     """Roots of products as products of roots, for the factors that are known not to be negative."""
     expr = expr.replace(
         lambda e: e.is_Pow and e.exp.is_Rational and e.exp.q == 2,
-        lambda e: factor_terms(powsimp(expand(e.base))) ** e.exp,
+        lambda e: _root(factor_terms(powsimp(expand(e.base))), e.exp),
     )
     return powsimp(expand(_signs_as_quotients(expand_power_base(expr.doit(deep=True)))))
+
+
+def _root(below: Expr, power: Expr) -> Expr:
+    """below**power; claims are about real numbers, for which sqrt(1/a) is 1/sqrt(a)."""
+    above, under = together(below).as_numer_denom()
+    if above.is_negative:
+        above, under = -above, -under
+    if under != 1 and above.is_positive:
+        return above**power * under**-power
+    return below**power
 
 
 def _common_denominator(expr: Expr) -> Expr:
@@ -268,9 +286,24 @@ def put_in(expr: Expr, given: Mapping[Any, Any]) -> Iterator[ProofStep]:
     """One step for each quantity that the expression mentions and ``given`` says more about, in order."""
     for name, meaning in given.items():
         after = expr.subs(name, meaning)
-        if after != expr:
+        narrowed = _narrowed(name, meaning)
+        if after != expr and narrowed is None:
             yield ProofStep(f"With {text(name)} = {text(sympy.sympify(meaning))}", expr, after)
-            expr = after
+        elif after != expr and text(after) != text(expr):
+            yield ProofStep(f"For {text(narrowed)}", expr, after)
+        expr = after
+
+
+def _narrowed(name: Any, meaning: Any) -> Basic | None:
+    """The condition, where a letter stays the same and only its range becomes narrower: g for g that is not 0."""
+    if not (isinstance(name, Symbol) and isinstance(meaning, Symbol) and name.name == meaning.name):
+        return None
+    return sympy.Gt(name, 0, evaluate=False) if meaning.is_positive else sympy.Ne(name, 0, evaluate=False)
+
+
+def _condition(name: Any, meaning: Any) -> Basic:
+    narrowed = _narrowed(name, meaning)
+    return Eq(name, _value(meaning), evaluate=False) if narrowed is None else narrowed
 
 
 def decaying(*rates: Symbol) -> dict[Symbol, Expr]:
@@ -307,18 +340,22 @@ class Claim(ABC):
 
 @dataclass(frozen=True)
 class Identity(Claim):
-    """``left`` and ``right`` are equal once the quantities in ``given`` are replaced, in order, by their meanings."""
+    """``left`` and ``right`` are equal once quantities are replaced, in order, by their meanings.
+
+    Those in ``using`` are known to the reader, say the equations of a rule; those in ``given`` belong to the claim.
+    """
 
     title: str
     left: Any
     right: Any
     given: Mapping[Any, Any] = field(default_factory=dict)
+    using: Mapping[Any, Any] = field(default_factory=dict)
     about: str = ""
 
     @property
     def statement(self) -> tuple[Line, ...]:
         where = tuple(
-            Line("where" if n == 0 else "and", Eq(name, meaning, evaluate=False))
+            Line("where" if n == 0 else "and", _condition(name, meaning))
             for n, (name, meaning) in enumerate(self.given.items())
         )
         return (Line("", Eq(_value(self.left), _value(self.right), evaluate=False)), *where)
@@ -326,10 +363,8 @@ class Identity(Claim):
     def steps(self) -> Iterator[ProofStep]:
         sides = []
         for side in (_value(self.left), _value(self.right)):
-            for step in put_in(side, self.given):
-                yield step
-                side = step.after
-            sides.append(side)
+            yield from put_in(side, {**self.using, **self.given})
+            sides.append(side.subs([*self.using.items(), *self.given.items()]))
         yield vanishing("The difference of the two sides", minus(*sides))
 
 
@@ -385,10 +420,10 @@ class Limit(Claim):
     def steps(self) -> Iterator[ProofStep]:
         expr, value = _value(self.expr), _value(self.value)
         if self.writing:
-            after = expr.subs(dict(self.writing))
+            after = expr.subs(list(self.writing.items()))
             how = ", ".join(f"{text(k)} = {text(_value(v))}" for k, v in self.writing.items())
             yield ProofStep(f"Write {how}", expr, after)
-            expr, value = after, value.subs(dict(self.writing))
+            expr, value = after, value.subs(list(self.writing.items()))
         # A variable that counts steps is an integer; its limit is that of the function of a positive real.
         variable = Symbol(self.variable.name, positive=True) if self.variable.is_positive else self.variable
         expr = expr.subs(self.variable, variable)
@@ -547,9 +582,8 @@ class Sign(Claim):
 
     def steps(self) -> Iterator[ProofStep]:
         expr = _value(self.expr)
-        for step in put_in(expr, self.writing):
-            yield step
-            expr = step.after
+        yield from put_in(expr, self.writing)
+        expr = expr.subs(list(self.writing.items()))
         factored = factor(together(expr))
         yield ProofStep("Factor", expr, factored)
         if getattr(factored, f"is_{self.sign}") is not True:

@@ -257,12 +257,10 @@ class UpdateRule:
         """How far x moves: x' - x in terms of old values."""
         return self.updates[x] - x
 
-    def named(self, name: Symbol) -> Expr:
-        """An intermediate quantity in terms of old values."""
-        known: dict[Symbol, Expr] = {}
-        for equation in self.equations:
-            known[equation.lhs] = equation.rhs.xreplace(known)
-        return known[name]
+    @property
+    def definitions(self) -> dict[Symbol, Expr]:
+        """What each equation defines, the last first: put in one after the other, they lead back to old values."""
+        return {e.lhs: e.rhs for e in reversed(self.equations)}
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:

@@ -33,12 +33,13 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
     )
     yield accumulated
     slope = symbols("g", real=True, nonzero=True)
-    # Step t starts from the sum after t - 1 steps.
-    step = (exact[x] - x).subs(s, accumulated.formula.subs(t, t - 1)).subs(g, slope)
     yield Identity(
         "Under a constant gradient step t is lr/sqrt(t), whatever the gradient (epsilon = 0)",
-        step,
+        new(x) - x,
         -learning_rate * sign(slope) / sqrt(t),
+        using=rule.definitions,
+        # Step t starts from the sum after t - 1 steps.
+        given={s: accumulated.formula.subs(t, t - 1), epsilon: 0, g: slope},
     )
     yield Limit("So the step dies out", learning_rate / sqrt(t), t, oo, value=0)
     hat, start = symbols("epsilon_hat s_0", nonnegative=True)
@@ -72,9 +73,11 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
         value=1,
     )
     yield Identity(
-        "The first step, whatever the gradient, is lr |g|/(|g| + epsilon)",
-        Abs(rule.step.subs(s, 0)),
-        learning_rate * Abs(g) / (Abs(g) + epsilon),
+        "The length of the first step is lr |g|/(|g| + epsilon)",
+        new(x) - x,
+        -learning_rate * g / (Abs(g) + epsilon),
+        using=rule.definitions,
+        given={s: 0},
     )
 
 

@@ -41,11 +41,11 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
             )
         ],
     )
-    (correction,) = [e.rhs for e in rule.equations if e.lhs == m_hat]
     yield Identity(
         "Dividing removes it: the corrected moment has mean mu",
-        correction,
+        m_hat,
         mu,
+        using={m_hat: rule.definitions[m_hat]},
         given={new(m): (1 - beta1**t) * mu},
     )
     square = Function("s")
@@ -59,11 +59,11 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
     time = symbols("t", positive=True)
     yield Limit(
         "At t = 0, first reading: the corrected moment m/(1 - beta1^t) of a constant gradient tends to g as t -> 0+",
-        (correction.subs(new(m), constant.formula)).subs(t, time),
+        rule.definitions[m_hat].subs(t, time),
         time,
         0,
         value=g,
-        writing=decaying(beta1),
+        writing={new(m): (1 - beta1**time) * g, **decaying(beta1)},
     )
     yield Limit(
         "At t = 0, second reading: the bare factor sqrt(1 - beta2^t)/(1 - beta1^t) tends to infinity as t -> 0+",
@@ -74,16 +74,20 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
         writing=decaying(beta1, beta2),
     )
     slope = symbols("g", real=True, nonzero=True)
-    first = rule.step.subs({m: 0, s: 0, t: 1}).subs(g, slope)
+    first = {t: 1, m: 0, s: 0, g: slope}
     yield Identity(
         "With correction the first step is exactly lr sign(g) (epsilon = 0)",
-        first.subs(epsilon, 0),
+        new(x) - x,
         -learning_rate * sign(slope),
+        using=rule.definitions,
+        given={**first, epsilon: 0},
     )
     yield Identity(
         "epsilon shortens it to lr |g|/(|g| + epsilon): it is not magnified, as it is without correction",
-        first,
+        new(x) - x,
         -learning_rate * slope / (Abs(slope) + epsilon),
+        using=rule.definitions,
+        given=first,
     )
     hat = symbols("epsilon_hat", positive=True)
     root = symbols("r", positive=True)

@@ -14,12 +14,14 @@ beta1, beta2, epsilon = symbols("beta1 beta2 epsilon", positive=True)
 
 def claims(rule: UpdateRule) -> Iterator[Claim]:
     slope = symbols("g", real=True, nonzero=True)
-    first = rule.step.subs({m: 0, s: 0}).subs(g, slope)
+    first = {m: 0, s: 0, g: slope}
     ratio = (1 - beta1) / sqrt(1 - beta2)
     yield Identity(
         "The first step is (1 - beta1)/sqrt(1 - beta2) learning rates, whatever the gradient (epsilon = 0)",
-        first.subs(epsilon, 0),
+        new(x) - x,
         -learning_rate * sign(slope) * ratio,
+        using=rule.definitions,
+        given={**first, epsilon: 0},
     )
     yield Identity(
         "At beta1 = 0.9 and beta2 = 0.999 that is sqrt(10), more than three learning rates",
@@ -38,8 +40,10 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
     )
     yield Identity(
         "epsilon acts on it as if it were epsilon/sqrt(1 - beta2)",
-        first,
+        new(x) - x,
         -learning_rate * ratio * slope / (Abs(slope) + epsilon / sqrt(1 - beta2)),
+        using=rule.definitions,
+        given=first,
     )
 
 

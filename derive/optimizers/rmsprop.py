@@ -35,11 +35,13 @@ def claims(rule: UpdateRule) -> Iterator[Claim]:
     yield mean_square
     slope = symbols("g", real=True, nonzero=True)
     step = exact[x] - x
-    constant = step.subs(s, mean_square.formula.subs(t, t - 1)).subs(g, slope)
     yield Identity(
         "Under a constant gradient step t is lr/sqrt(1 - decay_rate^t), whatever the gradient (epsilon = 0)",
-        constant,
+        new(x) - x,
         -learning_rate * sign(slope) / sqrt(1 - decay_rate**t),
+        using=rule.definitions,
+        # Step t starts from the average after t - 1 steps.
+        given={s: mean_square.formula.subs(t, t - 1), epsilon: 0, g: slope},
     )
     yield Limit(
         "So the step tends to lr sign(g) and does not die out",
