@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from derive.statement import Form, Variable
-from derive.verify import concrete_sizes, count, label
+from derive.verify import concrete_sizes, count, label, positive
 
 __all__ = ["Point", "draw", "positive", "scattered", "tied"]
 
@@ -89,11 +89,6 @@ def _unrounded(module: ModuleType) -> Iterator[None]:
 def scattered(rng: random.Random) -> Fraction:
     """Entries between which there is no tie and no other coincidence."""
     return Fraction(rng.randint(1, 60) * rng.choice((-1, 1)), rng.choice((17, 19, 23)))
-
-
-def positive(rng: random.Random) -> Fraction:
-    """Entries between 0 and 1, for losses with logarithms and roots of their arguments."""
-    return Fraction(rng.randint(1, 60), rng.choice((61, 67)))
 
 
 def tied(rng: random.Random) -> Fraction:

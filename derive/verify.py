@@ -22,7 +22,7 @@ from sympy import Expr, Indexed, Integer, Symbol
 from derive.arithmetic import EXACT, Arithmetic, NotRational, digits
 from derive.differentiate import CHAIN_RULE, Derivation, Step, differentiate
 from derive.errors import VerificationError
-from derive.evaluate import Scope, Table, evaluate, loss_scope, reference_gradient
+from derive.evaluate import Scope, Table, evaluate, evaluate_loss, loss_scope, reference_gradient
 from derive.notation import Partial, substitute
 from derive.statement import Definition, Form, Loss, Variable
 
@@ -86,7 +86,7 @@ def verify_derivation(derivation: Derivation) -> Verification:
     sizes = concrete_sizes(form)
     exact = dict.fromkeys(range(len(derivation.steps)), True)
     for entries in (scattered, tied):
-        values = inputs(form, sizes, entries)
+        values = within_domain(form, sizes, entries)
         checks = {a: _Check(derivation, values, a, entries is tied) for a in (EXACT, digits(DIGITS))}
         for number, step in enumerate(derivation.steps):
             if exact[number]:
@@ -122,6 +122,22 @@ def scattered(rng: random.Random) -> Fraction:
 
 def tied(rng: random.Random) -> Fraction:
     return Fraction(rng.choice((-1, 1, 1, 2)))
+
+
+def positive(rng: random.Random) -> Fraction:
+    return Fraction(rng.randint(1, 60), rng.choice((61, 67)))
+
+
+def within_domain(form: Form, sizes: dict[Symbol, int], entries: Any) -> dict[str, Any]:
+    """Entries at which the loss has a value: where logarithms or roots refuse the usual ones, some between 0 and 1."""
+    for choice in (entries, positive):
+        values = inputs(form, sizes, choice)
+        try:
+            evaluate_loss(form, values, arithmetic=digits(20))
+        except (ArithmeticError, ValueError):
+            continue
+        return values
+    raise VerificationError(f"loss '{form.name}': no entries were found at which it has a value")
 
 
 def inputs(form: Form, sizes: dict[Symbol, int], entries: Any) -> dict[str, Any]:

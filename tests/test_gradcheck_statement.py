@@ -16,6 +16,7 @@ from derive.points import Point
 from derive.render import module_text
 from derive.statement import Loss, read
 from derive.statement_check import _Known, check_loss, check_statements
+from derive.verify import verify
 from derive.verify_code import verify_code
 
 N = symbols("N", integer=True, positive=True)
@@ -104,6 +105,7 @@ def test_the_declared_slope_at_a_kink():
 
 def test_a_statement_of_ones_own_with_logarithms_is_checked_where_it_is_defined():
     own = Loss("own", -Sum(log(w[i]) * x[i], i), wrt=[w], data=[x])
+    verify(own)
     result = check_loss(own)
     assert result
     assert {where for where, _, _ in result.parts} == {"anywhere"}
