@@ -21,9 +21,9 @@ from scipy.optimize import check_grad
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-import handwritten as hand
+import handwritten as hand  # noqa: E402
 
-from derive.gradient_check import gradcheck
+from derive.gradient_check import gradcheck  # noqa: E402
 
 Pair = tuple[Callable[[Any], float], Callable[[Any], Any], Any]
 

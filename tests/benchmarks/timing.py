@@ -1,0 +1,122 @@
+"""Interleaved timing of contestants, each in a process of its own.
+
+Libraries bring thread pools that disturb each other, and a machine is faster in one second than in the next. So every
+contestant has its own process, all take turns, and only one runs at a time. What is compared are medians over turns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+THREADS = 2
+
+
+def limit_threads() -> None:
+    """Give every library two threads; has to happen before they are imported."""
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA"):
+        os.environ[f"{name}_NUM_THREADS"] = str(THREADS)
+    # XLA makes as many threads as there are cores that the process may use.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=true"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A column of a table: ``make``, found in ``module``, is called with the arguments of a row.
+
+    ``make(*arguments)`` returns a function without arguments, which is timed, and its result as plain numbers, which
+    are compared. It raises ImportError where its library is missing.
+    """
+
+    title: str
+    module: str
+    make: str
+
+
+def _work(pipe: Connection, contestant: Contestant, arguments: Sequence[Any]) -> None:
+    limit_threads()
+    try:
+        run, result = getattr(importlib.import_module(contestant.module), contestant.make)(*arguments)
+    except ImportError as error:
+        pipe.send(error)
+        return
+    pipe.send(result)
+    while seconds := pipe.recv():
+        times = []
+        start = time.perf_counter()
+        # The first run of a turn finds the cache full of what others worked on: it is not counted.
+        while len(times) < 3 or time.perf_counter() - start < seconds:
+            before = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - before)
+        pipe.send(times[1:])
+
+
+def race(
+    contestants: Sequence[Contestant], arguments: Sequence[Any], *, turns: int, seconds: float, rtol: float = 1e-3
+) -> Mapping[str, float]:
+    """Median seconds of a run for each contestant whose library is there.
+
+    Raises
+    ------
+    ValueError
+        If a contestant's result is another than that of the first.
+    """
+    context = multiprocessing.get_context("spawn")
+    running: dict[str, tuple[Any, Connection]] = {}
+    first: Sequence[float] | None = None
+    for contestant in contestants:
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, contestant, arguments))
+        process.start()
+        there.close()
+        result = here.recv()
+        if isinstance(result, ImportError):
+            process.join()
+            continue
+        if result is not None:
+            first = result if first is None else first
+            for ours, theirs in zip(first, result, strict=True):
+                if abs(ours - theirs) > rtol * abs(ours):
+                    raise ValueError(f"{contestant.title} computes {theirs}, {contestants[0].title} {ours}")
+        running[contestant.title] = (process, here)
+    times: dict[str, list[float]] = {title: [] for title in running}
+    for _ in range(turns):
+        for title, (_, pipe) in running.items():
+            pipe.send(seconds)
+            times[title] += pipe.recv()
+    for process, pipe in running.values():
+        pipe.send(0)
+        process.join()
+    return {title: statistics.median(found) for title, found in times.items()}
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, columns aligned."""
+    widths = [max(len(r[k]) for r in (head, *rows)) for k in range(len(head))]
+    lines = [head, [("-" if k == 0 else "-" * (w - 1) + ":").ljust(w, "-") for k, w in enumerate(widths)], *rows]
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
+        + " |"
+        for line in lines
+    )  # fmt: skip
+
+
+def machine() -> str:
+    name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores seen, {THREADS} threads each, load {os.getloadavg()[0]:.1f} at the start"
