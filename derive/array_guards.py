@@ -34,10 +34,10 @@ def _shown(state: Any) -> str:
 
 def _floats(params: Any) -> NDArray[Any]:
     """Parameters as an array of floats."""
-    params = np.asarray(params)
-    if params.dtype.kind != "f":
-        raise TypeError(f"params: expected an array of floats, got dtype {params.dtype}")
-    return params
+    array: NDArray[Any] = np.asarray(params)
+    if array.dtype.kind != "f":
+        raise TypeError(f"params: expected an array of floats, got dtype {array.dtype}")
+    return array
 
 
 def _require(params: Any, grad: Any, state: Any) -> tuple[NDArray[Any], NDArray[Any]]:

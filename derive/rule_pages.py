@@ -22,7 +22,7 @@ from derive.rule import Hyperparameter, UpdateRule, g, new, t, x
 
 __all__ = ["PageFunction", "RulePage", "fused", "page", "step_code", "update_lines"]
 
-_WIDTH = 118
+_WIDTH = 120
 _COPIED = "# --- Copied from here on ---"
 
 

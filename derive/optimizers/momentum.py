@@ -85,13 +85,13 @@ momentum = UpdateRule(
         Minimise(new(v) * (new(x) - x) + (new(x) - x) ** 2 / (2 * learning_rate), over=new(x)),
     ],
     defaults={learning_rate: 1e-2, rho: 0.9},
-    sources="the lecture (rho) and the course's assignments (learning_rate)",
+    sources={learning_rate: "the course's assignments (CS231n)", rho: "the lecture"},
     claims=claims,
     about="Momentum: the velocity, a running sum of gradients, takes the place of the gradient.",
     conventions=["The velocity does not hold the learning rate: its change acts on past gradients too, as in PyTorch"],
     meanings={
         learning_rate: "length of a step, in velocities",
         rho: "friction: what is left of a velocity",
-        v: "velocity",
+        v: "running sum of gradients",
     },
 )

@@ -15,12 +15,12 @@ momentum_velocity = UpdateRule(
         Eq(new(x), x + new(v)),
     ],
     defaults={learning_rate: 1e-2, rho: 0.9},
-    sources="the lecture (rho) and the course's assignments (learning_rate)",
+    sources={learning_rate: "the course's assignments (CS231n)", rho: "the lecture"},
     about="Momentum, its velocity a displacement that holds the learning rate.",
     conventions=["The velocity holds the learning rate: its change acts on gradients to come only, not on past ones"],
     meanings={
         learning_rate: "length of a step, in gradients",
         rho: "friction: what is left of a velocity",
-        v: "velocity",
+        v: "displacement of the last step",
     },
 )

@@ -49,7 +49,7 @@ nesterov = UpdateRule(
         Eq(new(x), x - rho * v + (1 + rho) * new(v)),
     ],
     defaults={learning_rate: 1e-2, rho: 0.9},
-    sources="the lecture (rho) and the course's assignments (learning_rate)",
+    sources={learning_rate: "the course's assignments (CS231n)", rho: "the lecture"},
     claims=claims,
     about="Nesterov momentum after the change of variables: x stands for x + rho v of the look-ahead form.",
     conventions=[
@@ -59,6 +59,6 @@ nesterov = UpdateRule(
     meanings={
         learning_rate: "length of a step, in gradients",
         rho: "friction: what is left of a velocity",
-        v: "velocity",
+        v: "displacement of the last step, before the change of variables",
     },
 )

@@ -16,12 +16,12 @@ nesterov_lookahead = UpdateRule(
         Eq(new(x), x + new(v)),
     ],
     defaults={learning_rate: 1e-2, rho: 0.9},
-    sources="the lecture (rho) and the course's assignments (learning_rate)",
+    sources={learning_rate: "the course's assignments (CS231n)", rho: "the lecture"},
     about="Nesterov momentum, its gradient taken where the velocity is about to lead.",
     conventions=["The gradient is taken at lookahead(params, state), not at params"],
     meanings={
         learning_rate: "length of a step, in gradients",
         rho: "friction: what is left of a velocity",
-        v: "velocity",
+        v: "displacement of the last step",
     },
 )
