@@ -7,7 +7,8 @@
 
 Element by element: x is params, g is grad, a prime marks the value after the step; v is state.velocity.
 The velocity does not hold the learning rate: its change acts on past gradients too, as in PyTorch.
-Default of learning_rate, rho: the lecture (rho) and the course's assignments (learning_rate).
+Default of learning_rate: the course's assignments (CS231n).
+Default of rho: the lecture.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class State:
     Attributes
     ----------
     velocity : ndarray
-        v, velocity; starts at 0.
+        v, running sum of gradients; starts at 0.
     """
 
     velocity: NDArray[Any]
@@ -108,8 +109,8 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
         x -= scratch
 
 
-#: Elements in a block: that many of each array of a step fit the cache of one core together.
-_BLOCK = 16384
+#: Bytes that all arrays of a step together, scratch included, may take in a block: less than a core's own cache.
+_BLOCK = 1 << 19
 
 
 def _shown(state: Any) -> str:
@@ -121,10 +122,10 @@ def _shown(state: Any) -> str:
 
 def _floats(params: Any) -> NDArray[Any]:
     """Parameters as an array of floats."""
-    params = np.asarray(params)
-    if params.dtype.kind != "f":
-        raise TypeError(f"params: expected an array of floats, got dtype {params.dtype}")
-    return params
+    array: NDArray[Any] = np.asarray(params)
+    if array.dtype.kind != "f":
+        raise TypeError(f"params: expected an array of floats, got dtype {array.dtype}")
+    return array
 
 
 def _require(params: Any, grad: Any, state: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -133,7 +134,7 @@ def _require(params: Any, grad: Any, state: Any) -> tuple[NDArray[Any], NDArray[
     shape, dtype = params.shape, params.dtype
     if grad.shape != shape:
         raise ValueError(f"grad: expected shape {shape}, that of params, got {grad.shape}")
-    if grad.dtype != dtype:
+    if grad.dtype is not dtype and grad.dtype != dtype:
         if not np.can_cast(grad.dtype, dtype, "same_kind"):
             raise TypeError(f"grad: expected dtype {dtype}, that of params, got {grad.dtype}")
         grad = grad.astype(dtype)
@@ -147,7 +148,7 @@ def _require(params: Any, grad: Any, state: Any) -> tuple[NDArray[Any], NDArray[
             raise TypeError(f"state.{name}: expected an array, as init makes it, got {type(kept).__name__}")
         elif kept.shape != shape:
             raise ValueError(f"state.{name}: expected shape {shape}, that of params, got {kept.shape}")
-        elif kept.dtype != dtype:
+        elif kept.dtype is not dtype and kept.dtype != dtype:
             raise TypeError(f"state.{name}: expected dtype {dtype}, that of params, got {kept.dtype}")
     return params, grad
 
@@ -157,19 +158,28 @@ def _require_in_place(params: Any, grad: Any, state: Any) -> tuple[NDArray[Any],
     if not isinstance(params, np.ndarray):
         raise TypeError(f"params: expected a NumPy array to update in place, got {type(params).__name__}")
     params, grad = _require(params, grad, state)
-    arrays = {"params": params} | {f"state.{name}": kept for name, kept in vars(state).items() if name != "t"}
-    for name, array in arrays.items():
-        if not array.flags.writeable:
-            raise ValueError(f"{name}: expected an array that can be written to, got one that is read-only")
-    arrays["grad"] = grad
     # Different arrays that own their memory cannot overlap: only others are looked at closely.
-    if len({id(array) for array in arrays.values() if array.base is None}) < len(arrays):
-        names = list(arrays)
-        for n, name in enumerate(names):
-            for other in names[:n]:
-                if np.shares_memory(arrays[name], arrays[other]):
-                    raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {other}")
+    separate, different = params.base is None and grad.base is None, {id(grad)}
+    for name, array in (("params", params), *vars(state).items()):
+        if name != "t":
+            if not array.flags.writeable:
+                label = name if array is params else f"state.{name}"
+                raise ValueError(f"{label}: expected an array that can be written to, got one that is read-only")
+            separate = separate and array.base is None and id(array) not in different
+            different.add(id(array))
+    if not separate:
+        kept = {f"state.{name}": array for name, array in vars(state).items() if name != "t"}
+        _require_separate(params=params, **kept, grad=grad)
     return params, grad
+
+
+def _require_separate(**arrays: NDArray[Any]) -> None:
+    """An error that names two arrays with memory in common, if there are any."""
+    names = list(arrays)
+    for n, name in enumerate(names):
+        for other in names[:n]:
+            if np.shares_memory(arrays[name], arrays[other]):
+                raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {other}")
 
 
 def _numbers(**hyperparameters: Any) -> Collection[float]:
@@ -188,15 +198,16 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
 
 def _blocks(scratch: int, params: NDArray[Any], grad: NDArray[Any], *kept: NDArray[Any]) -> Iterable[Any]:
     """The arrays in blocks that stay in the cache while they are worked on, each with scratch arrays of its size."""
-    if params.size <= _BLOCK:
+    size = max(1024, _BLOCK // ((2 + len(kept) + scratch) * params.itemsize))
+    if params.size <= size:
         return [(params, grad, *kept, *[np.empty(params.shape, params.dtype) for _ in range(scratch)])]
-    work = [np.empty(_BLOCK, params.dtype) for _ in range(scratch)]
+    work = [np.empty(size, params.dtype) for _ in range(scratch)]
     # Arrays that do not lie in one piece, or not in the same order, pass through buffers of one block.
     written: Any = ["readwrite"]
     pieces = np.nditer(
         (params, grad, *kept),
         flags=["external_loop", "buffered"],
         op_flags=[written, ["readonly"], *[written for _ in kept]],
-        buffersize=_BLOCK,
+        buffersize=size,
     )
     return ((*views, *[array[: views[0].size] for array in work]) for views in pieces)
