@@ -11,7 +11,7 @@ import inspect
 import itertools
 import linecache
 import re
-import timeit
+import time
 import tracemalloc
 import warnings
 
@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from oracles import blackboard
 from oracles.cases import all_cases
-from sympy import Eq, Idx, IndexedBase, Piecewise, Sum, Symbol, cos, exp, log, sin, symbols, tanh
+from sympy import Eq, Idx, IndexedBase, Ne, Piecewise, Sum, Symbol, cos, exp, log, sin, symbols, tanh
 
 import derive
-from derive import Loss
+from derive import Loss, StatementError
 from derive.render import module_text
 
 CASES = all_cases()
@@ -291,6 +291,94 @@ def test_the_wrong_class_at_ten_thousand_costs_twenty_thousand():
     np.testing.assert_allclose(gradient, [[1.0, -1.0, 0.0]], atol=1e-15)
 
 
+# -- what SymPy does to nested sums ------------------------------------------------------------------------------------
+
+
+def flat_and_named():
+    """Pairs of statements that mean the same: in one expression, and with the inner sum named.
+
+    When SymPy builds the outer sum, it takes a Piecewise out of the inner one, and its condition loses its index.
+    """
+    a, c = Idx("a", N), Idx("c", N)
+    A, r, v = IndexedBase("A", shape=(N, N)), IndexedBase("r", shape=(N,)), IndexedBase("v", shape=(N,))
+    q, q2 = IndexedBase("q", shape=(N,)), IndexedBase("q2", shape=(N,))
+    others = Sum(Piecewise((exp(A[a, c]), Ne(a, c)), (0, True)), c)
+    risk = Sum(Piecewise((exp(r[c]), v[c] >= v[a]), (0, True)), c)
+    classes = Sum(Piecewise((exp(S[i, j]), Ne(j, y[i])), (0, True)), j)
+    two_sided = Sum(Piecewise((A[a, c] ** 2, a < c), (A[a, c], Eq(a, c)), (r[c], True)), c)
+    return {
+        "log of a sum over the others": (
+            {"value": Sum(log(1 + others) - A[a, a], a), "wrt": [A]},
+            {"where": [Eq(q[a], others)], "value": Sum(log(1 + q[a]) - A[a, a], a), "wrt": [A]},
+        ),
+        "a fraction of a sum over the others": (
+            {"value": Sum(exp(A[a, a]) / others, a), "wrt": [A]},
+            {"where": [Eq(q[a], others)], "value": Sum(exp(A[a, a]) / q[a], a), "wrt": [A]},
+        ),
+        "a set at risk": (
+            {"value": Sum(r[a] - log(risk), a), "wrt": [r], "data": [v]},
+            {"where": [Eq(q[a], risk)], "value": Sum(r[a] - log(q[a]), a), "wrt": [r], "data": [v]},
+        ),
+        "wrong classes": (
+            {"value": Sum(classes**2 / (1 + S[i, y[i]] ** 2), i), "wrt": [S], "data": [y]},
+            {"where": [Eq(L[i], classes)], "value": Sum(L[i] ** 2 / (1 + S[i, y[i]] ** 2), i), "wrt": [S], "data": [y]},
+        ),
+        "two such sums": (
+            {"value": Sum(log(1 + others) * risk, a), "wrt": [A, r], "data": [v]},
+            {
+                "where": [Eq(q[a], others), Eq(q2[a], risk)],
+                "value": Sum(log(1 + q[a]) * q2[a], a),
+                "wrt": [A, r],
+                "data": [v],
+            },
+        ),
+        "three branches": (
+            {"value": Sum(tanh(two_sided), a), "wrt": [A, r]},
+            {"where": [Eq(q[a], two_sided)], "value": Sum(tanh(q[a]), a), "wrt": [A, r]},
+        ),
+        "the same letter twice": (
+            {"value": Sum(r[a] * Sum(Piecewise((r[a], v[a] > 0), (0, True)), a) ** 2, a), "wrt": [r], "data": [v]},
+            {
+                "where": [Eq(q[c], Sum(Piecewise((r[a], v[a] > 0), (0, True)), a) ** 2)],
+                "value": Sum(r[a] * q[a], a),
+                "wrt": [r],
+                "data": [v],
+            },
+        ),
+        "the same letter twice, with a default": (
+            {"value": Sum(r[a] * Sum(Piecewise((r[a], v[a] > 0), (1, True)), a) ** 2, a), "wrt": [r], "data": [v]},
+            {
+                "where": [Eq(q[c], Sum(Piecewise((r[a], v[a] > 0), (1, True)), a) ** 2)],
+                "value": Sum(r[a] * q[a], a),
+                "wrt": [r],
+                "data": [v],
+            },
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", flat_and_named())
+def test_nested_sums_with_conditions_are_understood_or_refused(name):
+    flat, named = flat_and_named()[name]
+    expected = derive.compile(Loss("named", **named))
+    try:
+        module = derive.compile(Loss("flat", **flat))
+    except StatementError as refusal:
+        assert "where" in str(refusal) or "twice" in str(refusal)  # noqa: PT017 - both answers are right
+        return
+    rng = np.random.default_rng(11)
+    arguments = []
+    for array in (*flat["wrt"], *flat.get("data", ())):
+        shape = tuple({N: 5, C: 3}[size] for size in array.shape)
+        arguments.append(rng.integers(0, 3, shape) if array is y else rng.normal(size=shape))
+    value, gradient = module.loss_and_grad(*arguments)
+    assert value == pytest.approx(expected.loss(*arguments), rel=1e-12)
+    for g, e in zip(
+        as_list(gradient, len(flat["wrt"])), as_list(expected.grad(*arguments), len(flat["wrt"])), strict=True
+    ):
+        assert_close(g, e)
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -430,13 +518,15 @@ def residual_network(depth, skips=True):
 
 
 def test_work_and_code_grow_linearly_with_the_number_of_definitions():
-    sources = {}
-    for depth in (8, 16, 32):
-        sources[depth] = len(module_text(residual_network(depth)))
-    assert sources[32] - sources[16] < 2.2 * (sources[16] - sources[8])
-    shallow = min(timeit.repeat(lambda: derive.compile(residual_network(8)), number=1, repeat=3))
-    deep = min(timeit.repeat(lambda: derive.compile(residual_network(32)), number=1, repeat=2))
-    assert deep <= 4.5 * shallow, f"32 definitions took {deep:.2f} s, 8 took {shallow:.2f} s"
+    module_text(residual_network(2))  # what is done once in a process is not counted
+    seconds, characters = {}, {}
+    for depth in (8, 8, 16, 32):
+        start = time.process_time()
+        text = module_text(residual_network(depth))
+        seconds[depth] = min(time.process_time() - start, seconds.get(depth, float("inf")))
+        characters[depth] = len(text)
+    assert characters[32] - characters[16] < 2.2 * (characters[16] - characters[8])
+    assert seconds[32] <= 5 * seconds[8], seconds  # 4, and room for a busy machine
 
 
 def test_deep_network_is_right():

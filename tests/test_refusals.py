@@ -18,7 +18,6 @@ from sympy import (
     IndexedBase,
     Matrix,
     MatrixSymbol,
-    Ne,
     Piecewise,
     Product,
     Sum,
@@ -233,17 +232,7 @@ REFUSED = {
         {"value": Symbol("lambda", real=True) * Sum(x[i], i), "wrt": [x]},
         ["value", "lambda"],
     ),
-    # what SymPy does to a Piecewise of an inner sum before anyone sees it
-    "piecewise_taken_out_of_an_inner_sum": (
-        {
-            "where": [Eq(s[i, j], X[i, 0] * W[j, 0])],
-            "value": Sum(log(Sum(Piecewise((exp(s[i, j]), Ne(j, y[i])), (0, True)), j)), i),
-            "wrt": [W],
-            "data": [X, y],
-        },
-        ["value", "`j`", "where"],
-    ),
-    # the same letter inside and outside: SymPy has already moved the condition to the outer index
+    # one letter inside and outside: SymPy takes the Piecewise out of the inner sum, and its condition with it
     "piecewise_taken_out_of_an_inner_sum_over_the_same_letter": (
         {"value": Sum(x[i] * Sum(Piecewise((x[i], x[i] > 0), (0, True)), i) ** 2, i), "wrt": [x]},
         ["value", "`i`"],
