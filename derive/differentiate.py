@@ -10,7 +10,7 @@ The method is reverse accumulation; see Griewank and Walther, Evaluating Derivat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -35,6 +35,7 @@ from sympy import (
     S,
     Sum,
     Symbol,
+    default_sort_key,
     exp,
     expand,
     sign,
@@ -71,12 +72,13 @@ from derive.rewrite import (
     terms,
     tidy,
     tidy_definition,
+    tidy_inner,
     unfactored,
 )
 from derive.stable import stabilise
 from derive.statement import Definition, Form, Loss, Variable, letter, read
 
-__all__ = ["CHAIN_RULE", "Case", "Derivation", "ExampleGradient", "Step", "differentiate"]
+__all__ = ["CHAIN_RULE", "LEMMA", "Case", "Derivation", "ExampleGradient", "Step", "differentiate"]
 
 
 @dataclass(frozen=True)
@@ -201,19 +203,19 @@ def _slope(function: type, count: int, position: int) -> tuple[tuple[Dummy, ...]
     return places, slope
 
 
-def partials(expr: Expr, active: set[str]) -> list[tuple[int, Expr]]:
+def partials(expr: Expr, active: Set[str]) -> list[tuple[int, Expr]]:
     """The derivative of a function with respect to each of its arguments that depends on an active quantity."""
     found = []
     for position, argument in enumerate(expr.args):
         if isinstance(argument, Expr) and bases(argument) & active:
-            found.append((position, _partial(expr, position)))
+            found.append((position, _partial(expr, position, active)))
     return found
 
 
-def _partial(expr: Expr, position: int) -> Expr:
+def _partial(expr: Expr, position: int, active: Set[str]) -> Expr:
     x = expr.args[position]
     if isinstance(expr, Max | Min):
-        return _chosen(expr, position)
+        return _chosen(expr, position, active)
     if isinstance(expr, sign):
         return S.Zero
     if isinstance(expr, Abs):
@@ -232,18 +234,20 @@ def _partial(expr: Expr, position: int) -> Expr:
     return slope.xreplace(dict(zip(places, expr.args, strict=True)))
 
 
-def _chosen(expr: Expr, position: int) -> Expr:
+def _chosen(expr: Expr, position: int, active: Set[str]) -> Expr:
     """1 where this argument of a max or min is the one that counts.
 
     At a tie it is the first, arguments without parameters before others; so d max(0, a) is 1(a > 0), strict.
     """
     x = expr.args[position]
     larger = isinstance(expr, Max)
+    ranked = sorted(expr.args, key=lambda a: (not a.is_number, bool(bases(a) & active), default_sort_key(a)))
     conditions = []
-    for n, other in enumerate(expr.args):
-        if n != position:
+    for other in ranked:
+        if other is not x:
             a, b = (x, other) if larger else (other, x)
-            conditions.append(relation(Gt, a, b) if n < position else relation(Ge, a, b))
+            first = ranked.index(other) < ranked.index(x)
+            conditions.append(relation(Gt, a, b) if first else relation(Ge, a, b))
     return guard([c for c in conditions if c != True], S.One)  # noqa: E712
 
 
@@ -366,11 +370,11 @@ class _Chain:
             places = [Symbol(f"a''{n}" if n else "a", real=True) for n in range(len(node.args) - len(fixed))]
             # Numbers come before what varies, as in the statement.
             like = node.func(*fixed, *places, evaluate=False)
-            slope = _partial(like, len(fixed))
+            slope = _partial(like, len(fixed), {p.name for p in places})
             name = {Max: "max", Min: "min", Abs: "absolute value", sign: "sign"}[type(node)]
             strict = ": the strict indicator" if fixed and isinstance(node, Max | Min) else ""
             target = Partial(like, places[0])
-            self.steps.append(Step(f"derivative of {name}{strict}", target, target, slope, self.section))
+            self.steps.append(Step(f"{LEMMA} {name}{strict}", target, target, slope, self.section))
 
     def plain(self, expr: Expr) -> bool:
         """Whether an adjoint needs no name: it is made of numbers, sizes and hyperparameters."""
@@ -508,6 +512,9 @@ def names_in(expr: Expr) -> set[str]:
 
 #: The rule of steps whose ``before`` is a total derivative, through all definitions.
 CHAIN_RULE = "chain rule"
+
+#: What the rules of steps about one function begin with.
+LEMMA = "derivative of"
 
 CONVENTIONS = {
     "max": "At a tie a maximum belongs to its first argument, arguments without parameters first: the derivative of "
@@ -708,7 +715,7 @@ def tidy_step(step: Step) -> Step:
     taken = set().union(*(names_in(e) for e in whole)) - {i.name for i in free}
     renamed = least_names(free, taken)
     taken |= {i.name for i in renamed.values()}
-    target, before, after = (tidy(substitute(e, renamed), taken) for e in whole)
+    target, before, after = (tidy_inner(e, renamed, taken) for e in whole)
     indices = tuple((renamed[i], n) for i, n in step.indices)
     return Step(step.rule, target, before, after, step.section, indices)
 
@@ -721,7 +728,7 @@ def tidy_example(gradient: ExampleGradient, free: tuple[tuple[Symbol, Expr], ...
     taken |= {i.name for i in renamed.values()}
 
     def neat(e: Any) -> Any:
-        return tidy(substitute(e, renamed), taken)
+        return tidy_inner(e, renamed, taken)
 
     cases = tuple(Case(substitute(c.condition, renamed), neat(c.target), neat(c.value)) for c in gradient.cases)
     return ExampleGradient(

@@ -178,6 +178,7 @@ class _Module:
                 renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed
             }
         outputs = [o for o in definitions if o.name in wanted]
+        writer.typed = {renamed[g] for g in self.gradients}
         size = self.examples()
         if name != "loss" and size is not None:
             # The loss alone reads the data once, so that only what computes gradients gains from blocks.
@@ -269,7 +270,9 @@ class _Module:
             if size in self.sources and re.search(rf"\b{size.name}\b", text):
                 yield f"{size.name} = {self.sources[size]}"
         if re.search(r"\bdtype\b", text):
-            yield f"dtype = {self.form.parameters[0].name}.dtype"
+            arrays = [v.name for v in self.form.arguments if v.shape and v.labels is None]
+            first = self.form.parameters[0].name
+            yield f"dtype = {arrays[0]}.dtype" if arrays else f"dtype = np.asarray({first}).dtype"
 
     # -- checks ------------------------------------------------------------------------------------
 

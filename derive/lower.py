@@ -187,6 +187,8 @@ class Lowering:
             if isinstance(c, Eq):
                 for a, e in ((c.lhs, c.rhs), (c.rhs, c.lhs)):
                     if a in own and a not in placed and a not in free_symbols(e) and not free_symbols(e) & set(placed):
+                        # An index that stood for another goes where that one goes.
+                        placed = {b: substitute(known, {a: e}) for b, known in placed.items()}
                         placed[a] = e
                         break
                 else:

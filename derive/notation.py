@@ -16,7 +16,7 @@ from typing import Any
 
 from sympy import Basic, Expr, Function, Integer, Max, Min, Mul, Sum, Symbol, Tuple, expand, sympify
 from sympy.core.relational import Relational
-from sympy.logic.boolalg import Boolean
+from sympy.logic.boolalg import Boolean, false, true
 from sympy.tensor.indexed import Indexed
 
 __all__ = [
@@ -160,6 +160,8 @@ def rebuild(expr: Basic, args: tuple[Basic, ...]) -> Basic:
         return multiply(*args)
     if isinstance(expr, Sum | LogSumExp):
         return with_limits(type(expr), args[0], args[1:])
+    if isinstance(expr, Where) and args[0] in (true, false):
+        return args[1] if args[0] == true else args[2]
     if isinstance(expr, Relational):
         return relation(type(expr), *args)
     if isinstance(expr, Function) and not any(a.is_Number for a in args):

@@ -134,6 +134,8 @@ class Writer:
         Nodes whose names are the toolkit's own: they get a line only if they are used more than once.
     numbers : dict
         Equation numbers of variables.
+    typed : set of str
+        Results that are to have the type of the arrays even where they are made of plain numbers.
     plan : Plan, optional
         How to compute sums over examples in blocks of rows.
     inputs : dict
@@ -150,6 +152,7 @@ class Writer:
     uses: dict[int, int] = field(default_factory=dict)
     users: dict[int, list[Node]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
+    typed: set[str] = field(default_factory=set)
     prepared: set[int] = field(default_factory=set)
     plain: dict[int, bool] = field(default_factory=dict)
     plan: Plan | None = None
@@ -361,6 +364,10 @@ class Writer:
         """A line for a definition."""
         node = output.ref.node
         layout = tuple(output.ref.names.index(n) for n in output.order)
+        if result and self.pythonic(node) and output.name in self.typed:
+            self.line(output.name, f"dtype.type({self.exact(node, layout)[0]})")
+            self.mark(output.name)
+            return
         if node.number in self.variables or node.op in ("input", "scalar"):
             if result and self.variables.get(node.number) != (output.name, layout):
                 source = self.exact(node, layout)

@@ -40,6 +40,7 @@ __all__ = [
     "terms",
     "tidy",
     "tidy_definition",
+    "tidy_inner",
     "unfactored",
 ]
 
@@ -298,6 +299,7 @@ def tidy(expr: Expr, taken: set[str]) -> Expr:
 
 
 def tidy_inner(expr: Expr, renamed: dict[Basic, Basic], names: set[str]) -> Expr:
+    """Rename free indices and tidy the bound ones, by way of placeholders, so that neither captures the other."""
     holders = {new: Symbol(f"{new.name}''held", integer=True) for new in renamed.values()}
     held = substitute(expr, {old: holders[new] for old, new in renamed.items()})
     return substitute(tidy(held, names), {h: new for new, h in holders.items()})

@@ -13,7 +13,7 @@ from typing import Any
 from sympy import Add, Expr, Mul, Pow, S, Sum, Symbol, exp, log
 from sympy.tensor.indexed import Indexed
 
-from derive.notation import LogSumExp, Sigmoid, Softplus, Where, rebuild, substitute, with_limits
+from derive.notation import LogSumExp, Sigmoid, Softplus, Where, free_symbols, rebuild, substitute, with_limits
 from derive.statement import Definition, Form
 
 __all__ = ["stabilise"]
@@ -121,7 +121,11 @@ class _Rules:
             return None if inner is None else Where(expr.condition, inner, S.NegativeInfinity)
         if isinstance(expr, Sum):
             inner = self.log_of(expr.function)
-            return None if inner is None else with_limits(LogSumExp, inner, expr.limits)
+            if inner is None:
+                return None
+            used = [lim for lim in expr.limits if lim[0] in free_symbols(inner)]
+            times = Mul(*(lim[2] - lim[1] + 1 for lim in expr.limits if lim not in used))
+            return (with_limits(LogSumExp, inner, used) if used else inner) + log(times)
         if isinstance(expr, Add):
             logs = [self.log_of(a) for a in expr.args]
             if any(x is None or isinstance(x, Where) for x in logs):

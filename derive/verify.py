@@ -20,10 +20,10 @@ import mpmath
 from sympy import Expr, Indexed, Integer, Symbol
 
 from derive.arithmetic import EXACT, Arithmetic, NotRational, digits
-from derive.differentiate import CHAIN_RULE, Derivation, Step, differentiate
+from derive.differentiate import CHAIN_RULE, LEMMA, Derivation, Step, differentiate
 from derive.errors import VerificationError
 from derive.evaluate import Scope, Table, evaluate, evaluate_loss, loss_scope, reference_gradient
-from derive.notation import Partial, substitute
+from derive.notation import Partial, bases, substitute
 from derive.statement import Definition, Form, Loss, Variable
 
 __all__ = ["Verification", "verify", "verify_derivation"]
@@ -186,7 +186,10 @@ class _Check:
             definitions=(*derivation.definitions, *derivation.adjoints), parameters=[Symbol(n) for n in self.parameters]
         )
         self.tables: Scope = loss_scope(everything, values, arithmetic=arithmetic)
-        self.varying = {*self.parameters, *(d.name for d in everything.definitions)}
+        self.varying = set(self.parameters)
+        for d in everything.definitions:
+            if bases(d.rhs) & self.varying:
+                self.varying.add(d.name)
         self.rng = random.Random(0)
         self.references: dict[Any, dict[tuple[int, ...], Any]] = {}
 
@@ -195,7 +198,7 @@ class _Check:
         names = [i for i, _ in step.indices]
         for position in product(*(range(count(n, self.values)) for _, n in step.indices)):
             at = dict(zip(names, position, strict=True))
-            before = self.total(step, at) if step.rule == CHAIN_RULE and step.indices else self.value(step.before, at)
+            before = self.total(step, at) if step.rule == CHAIN_RULE else self.value(step.before, at)
             after = self.value(step.after, at)
             if not self.equal(before, after):
                 where = ", ".join(f"{i} = {k}" for i, k in at.items())
@@ -237,7 +240,7 @@ class _Check:
 
     def provide(self, step: Step) -> None:
         """Adjoints that a step mentions and that have no equation here: the step holds whatever their values."""
-        if not step.indices and isinstance(step.target, Partial) and step.target == step.before:
+        if step.rule.startswith(LEMMA):
             # A derivative of one function: its arguments are any numbers, equal ones among them.
             for number, symbol in enumerate(sorted(step.before.free_symbols, key=str)):
                 value = self.arithmetic.number(Fraction(0 if self.ties else number + 1, 3))
