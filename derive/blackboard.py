@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import sympy
@@ -141,6 +143,12 @@ class Notation:
         return known is not None and expand(known[0] - lo) == 0 and expand(known[1] - hi) == 0
 
 
+@lru_cache(maxsize=20_000)
+def _text(expr: Basic) -> str:
+    """SymPy's text of an expression: the last resort of every order, so that no order is left to chance."""
+    return str(expr)
+
+
 def _is_product(expr: Expr) -> bool:
     return isinstance(expr, Sum) and all(isinstance(f, Indexed) for f in Mul.make_args(expr.function))
 
@@ -222,8 +230,8 @@ def _rank(f: Basic, notation: Notation) -> tuple[int, str]:
     for a in (f, *f.args):
         if isinstance(a, Indexed):
             name = str(a.base.label)
-            return (-1 if notation.is_adjoint(name) else notation.order.get(name, 1), str(f))
-    return (1, str(f))
+            return (-1 if notation.is_adjoint(name) else notation.order.get(name, 1), _text(f))
+    return (1, _text(f))
 
 
 def _seniority(f: Basic, notation: Notation) -> int:
@@ -321,7 +329,7 @@ def gathered(parts: Iterable[Expr]) -> list[Expr]:
         else:
             plain.append(p)
     cases: list[Expr] = []
-    for condition in sorted(guarded, key=lambda c: (isinstance(c, Ne), str(c))):
+    for condition in sorted(guarded, key=lambda c: (isinstance(c, Ne), _text(c))):
         if condition not in guarded:
             continue
         yes = guarded.pop(condition)
@@ -356,6 +364,7 @@ class Writer(ABC):
         self.notation = notation
         self.stripped: frozenset[Symbol] = frozenset()
         self.counting = False
+        self.known: dict[tuple[Any, ...], Box] = {}
 
     # -- entrances ---------------------------------------------------------------------------------
 
@@ -375,14 +384,19 @@ class Writer(ABC):
 
     def vector(self, index: Symbol | None) -> Writer:
         """A writer that leaves out an index: X[i, k] is x_i."""
-        other = type(self)(self.notation)
-        other.__dict__.update(self.__dict__)
+        other = copy(self)
         other.stripped = self.stripped | ({index} if index is not None else set())
         return other
 
     # -- levels ------------------------------------------------------------------------------------
 
     def box(self, expr: Any) -> Box:
+        key = (expr, self.stripped, self.counting)
+        if key not in self.known:
+            self.known[key] = self.spell(expr)
+        return self.known[key]
+
+    def spell(self, expr: Any) -> Box:
         for cls in type(expr).__mro__:
             method = getattr(self, f"_write_{cls.__name__}", None)
             if method is not None:
@@ -438,7 +452,7 @@ class Writer(ABC):
         )
 
     def sorting(self, f: Basic) -> tuple[int, str]:
-        return (self.letter_place(f), str(f))
+        return (self.letter_place(f), _text(f))
 
     def letter_place(self, e: Basic) -> int:
         """The place of the first letter of an update rule that an expression mentions, arrays before scalars.
@@ -510,7 +524,7 @@ class Writer(ABC):
 
     def product(self, term: Term) -> Box:
         """A product without sign: coefficient, scalars, elements, sums, indicators, vectors."""
-        factors = sorted(term.above, key=self.factor_place)
+        factors = sorted(term.above, key=self.factor_place) if len(term.above) > 1 else list(term.above)
         p, q = Integer(term.number.p), Integer(term.number.q)
         if not factors:
             return self.quotient([] if p == 1 else [p], [*([q] if q != 1 else []), *term.below])
@@ -519,7 +533,9 @@ class Writer(ABC):
             return self.quotient([*([p] if p != 1 else []), *factors], below)
         pieces: list[str] = []
         if below:
-            scalars = [f for f in factors if self.is_coefficient(f) or (isinstance(f, Pow) and self.is_coefficient(f.base))]
+            scalars = [
+                f for f in factors if self.is_coefficient(f) or (isinstance(f, Pow) and self.is_coefficient(f.base))
+            ]
             factors = [f for f in factors if f not in scalars]
             pieces.append(self.quotient([*([p] if p != 1 else []), *scalars], below).text)
         elif p != 1:
@@ -560,25 +576,27 @@ class Writer(ABC):
         if vector:
             return (9, *_rank(f, self.notation))
         if self.is_coefficient(f) or (isinstance(f, Pow) and self.is_coefficient(f.base)):
-            return (0, 0, str(f))
+            return (0, 0, _text(f))
         if isinstance(f, Where):
-            return (5, 0, str(f)) if f.args[1:] == (1, 0) else (7, 0, str(f))
+            return (5, 0, _text(f)) if f.args[1:] == (1, 0) else (7, 0, _text(f))
         if isinstance(f, Sum | LogSumExp):
-            return (8, 0, str(f))
+            return (8, 0, _text(f))
         if self.notation.letters and not self.has_arrays(f):
-            return (0, 1 + isinstance(f, Add), str(f))
+            return (0, 1 + isinstance(f, Add), _text(f))
         if isinstance(f, Add):
-            return (3, 0, str(f))
+            return (3, 0, _text(f))
         if isinstance(f, Pow) and isinstance(f.base, Add) and f.exp.is_Integer:
-            return (3, 1, str(f))
+            return (3, 1, _text(f))
         if isinstance(f, Partial):
-            return (1, f.args[0] != self.notation.value, str(f))
+            return (1, f.args[0] != self.notation.value, _text(f))
         if isinstance(f, exp):
-            return (4, 0, str(f))
+            return (4, 0, _text(f))
         return (2, self.letter_place(f), _seniority(f, self.notation), *_rank(f, self.notation))
 
     def fits_in_fraction(self, factors: Sequence[Expr]) -> bool:
         """Whether factors are small enough to stand in one numerator."""
+        if any(isinstance(f, Indexed) and self.notation.is_adjoint(str(f.base.label)) for f in factors):
+            return False
         small = (Symbol, Number, Indexed, Abs, AppliedUndef)
         if self.notation.letters:
             small += (sympy.sign, Pow) + ((Add,) if len(factors) == 1 else ())
@@ -733,10 +751,10 @@ class Writer(ABC):
         return Box(self.relation(self.show(expr.lhs), type(expr).__name__, self.show(expr.rhs)), RELATION)
 
     def _write_And(self, expr: Any) -> Box:
-        return Box(self.comma([self.show(c) for c in sorted(expr.args, key=str)]), RELATION)
+        return Box(self.comma([self.show(c) for c in sorted(expr.args, key=_text)]), RELATION)
 
     def _write_Or(self, expr: Any) -> Box:
-        return Box(self.words("or", [self.show(c) for c in sorted(expr.args, key=str)]), RELATION)
+        return Box(self.words("or", [self.show(c) for c in sorted(expr.args, key=_text)]), RELATION)
 
     def _write_Not(self, expr: Any) -> Box:
         return Box(self.words("not", ["", self.brackets(self.show(expr.args[0]))]), RELATION)

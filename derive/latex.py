@@ -27,15 +27,15 @@ __all__ = [
     "prose",
     "rule_latex",
     "spelled",
-    "typeset",
     "statement_latex",
+    "typeset",
     "width",
 ]
 
 # fmt: off
 GREEK: Final = frozenset({
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho",
-    "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi",
+    "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
     "Sigma", "Upsilon", "Phi", "Psi", "Omega",
 })
 # fmt: on
@@ -75,7 +75,7 @@ _RELATIONS: Final = {
 _FUNCTIONS: Final = frozenset(["sin", "cos", "tan", "sinh", "cosh", "tanh", "log", "exp", "max", "min"])
 
 
-# -- names -----------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------------------------
 
 
 def _word(word: str) -> str:
@@ -175,7 +175,7 @@ class Spelling:
         return all(base != symbol for symbol, _ in self.symbols.values())
 
 
-# -- the writer ------------------------------------------------------------------------------------
+# -- the writer ----------------------------------------------------------------------------------------------------
 
 
 class LatexWriter(Writer):
@@ -375,11 +375,12 @@ def _display(text: str) -> str:
     return rf"\displaystyle {text}" if _tall(text) else text
 
 
-# -- how wide it will be ---------------------------------------------------------------------------
+# -- how wide it will be -------------------------------------------------------------------------------------------
 
 # fmt: off
 _NARROW: Final = frozenset({
-    r"\,", r"\;", r"\!", r"\:", r"\left", r"\right", r"\displaystyle", r"\mathbb", r"\mathrm", r"\text", r"\mathcal", r"\operatorname",
+    r"\,", r"\;", r"\!", r"\:", r"\left", r"\right", r"\displaystyle", r"\mathbb", r"\mathrm", r"\text", r"\mathcal",
+    r"\operatorname",
     r"\lvert", r"\rvert",
 })
 # fmt: on
@@ -449,14 +450,14 @@ def _glyph(token: str) -> float:
         return 1.25
     if token in "(),.|'":
         return 0.4
-    if token in (r"\log", r"\max", r"\min", r"\exp"):
-        return 1.6
+    if token.removeprefix("\\") in _FUNCTIONS:
+        return 0.5 * len(token)
     if token == r"\nabla" or token in "mw" or (len(token) == 1 and token.isupper()):
         return 0.82
     return 0.52
 
 
-# -- aligned lines ---------------------------------------------------------------------------------
+# -- aligned lines -------------------------------------------------------------------------------------------------
 
 
 def broken(pieces: Sequence[str], room: float) -> list[str]:
@@ -637,7 +638,7 @@ def _factors(before: str, after: str) -> bool:
     return (before[-1].isalnum() or before[-1] in ")|'") and (after[0].isalnum() or after[0] in "(|")
 
 
-# -- whole objects ---------------------------------------------------------------------------------
+# -- whole objects -------------------------------------------------------------------------------------------------
 
 
 def statement_latex(loss: Loss) -> str:

@@ -69,7 +69,7 @@ def _corners(piece: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-# -- losses ---------------------------------------------------------------------------------------------------------
+# -- losses ----------------------------------------------------------------------------------------
 
 
 def loss_picture(loss: Loss, derivation: Derivation) -> Picture | None:
@@ -133,7 +133,7 @@ def _jumps(along: Any, values: Sequence[float]) -> Iterator[tuple[tuple[float, f
     yield _points(along[start:], values[start:])
 
 
-# -- update rules ---------------------------------------------------------------------------------------------------
+# -- update rules ----------------------------------------------------------------------------------
 
 _STYLES = (
     "thick, blue!60!black, mark=*, mark size=1.3pt",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Block", "Document", "Report", "Section", "compile_reports", "document_name", "latex", "pages", "text"]
 
 #: The width of a line of the document, in em: what is wider is broken.
-LINE = 39.5
+LINE = 38.5
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Document:
     parts: tuple[Part, ...] = field(default=())
 
 
-# -- what the rest of the toolkit calls ------------------------------------------------------------
+# -- what the rest of the toolkit calls ----------------------------------------------------------------------------
 
 
 def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
@@ -228,7 +228,7 @@ def document_title(source: str) -> str:
     return "Losses and update rules, derived" if source == CATALOGUE else escape(f"Derivations of {source}")
 
 
-# -- names and titles ------------------------------------------------------------------------------
+# -- names and titles ----------------------------------------------------------------------------------------------
 
 _NAMES = {
     "svm": "SVM", "sgd": "SGD", "rmsprop": "RMSProp", "adagrad": "AdaGrad", "adam": "Adam", "nesterov": "Nesterov",
@@ -262,7 +262,7 @@ def names_of(statement: Statement) -> dict[str, str]:
     return {s.name: writer.name(s.name) for s in symbols}
 
 
-# -- equations -------------------------------------------------------------------------------------
+# -- equations -----------------------------------------------------------------------------------------------------
 
 
 def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -> Block:
@@ -273,10 +273,12 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
     room = LINE - lefts - 1.5 - (3.0 if numbered else 0.0)
     # Terms that can be broken give way to the reasons, those that cannot do not: their reason goes to the next line.
     narrow = room - reasons - 2.5 if reasons else room
-    column = all(width(line) <= narrow for r in rows for line in broken(r.pieces, narrow))
+    last_lines = [broken(r.pieces, narrow)[-1] for r in rows if r.reason]
+    column = all(width(line) <= narrow for line in last_lines)
     lines: list[str] = []
     for row in rows:
-        first, *rest = (fitted(line, room) for line in broken(row.pieces, narrow if column else room))
+        pieces = broken(row.pieces, narrow if column and row.reason else room)
+        first, *rest = (fitted(line, room, narrow if column else room) for line in pieces)
         physical = [f"{row.left} &{row.sign or '{}'} {first}", *(rf"&\quad {{}} {line}" for line in rest)]
         if row.reason and column:
             physical[-1] += rf" &\qquad& {set_reason(row.reason)}"
@@ -288,10 +290,12 @@ def equations(rows: Sequence[Row], statement: str, numbers: Mapping[str, int]) -
     return Block("equations", tuple(rf"{line} \\" if n < len(lines) - 1 else line for n, line in enumerate(lines)))
 
 
-def fitted(line: str, room: float) -> str:
-    """A line without a place to break it, drawn smaller where it is too wide."""
-    size = room / max(width(line), 1.0)
-    return line if size >= 1 else rf"\smaller{{{max(size, 0.4):.2f}}}{{{line}}}"
+def fitted(line: str, room: float, narrow: float) -> str:
+    """A line that is wider than its column, made not to push the reasons aside; drawn smaller where it must be."""
+    size = width(line)
+    if size > room:
+        return rf"\smaller{{{max(room / size, 0.4):.2f}}}{{{line}}}"
+    return rf"\overlong{{{line}}}" if size > narrow else line
 
 
 #: A longer reason is set on several lines of this width.
@@ -313,7 +317,7 @@ def sentence(*parts: str) -> Block:
     return Block("prose", ("".join(parts),))
 
 
-# -- losses ----------------------------------------------------------------------------------------
+# -- losses --------------------------------------------------------------------------------------------------------
 
 
 def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
@@ -373,7 +377,7 @@ def result_blocks(derivation: Derivation, writer: LatexWriter, aligned: Any) -> 
     yield aligned(chapters.gradient_rows(derivation, writer))
     matrices = chapters.matrix_rows(derivation, writer)
     if matrices:
-        yield sentence("Over whole arrays, as the code computes it:")
+        yield sentence("Over whole arrays, as the code computes it; functions act entry by entry:")
         yield aligned(matrices)
 
 
@@ -507,7 +511,7 @@ def loss_facts(loss: Loss) -> Iterator[str]:
     at = f" at {sizes}" if sizes else ""
     if found.steps_exact:
         exact = plural(found.steps_exact, "step of the derivation holds", "steps of the derivation hold")
-        yield f"{exact} exactly: both sides were evaluated in rational arithmetic{at}, on scattered entries and on ties."
+        yield f"{exact} exactly: both sides were evaluated in rationals{at}, on scattered entries and on ties."
     if found.steps_numeric:
         numeric = plural(found.steps_numeric, "step of the derivation leaves", "steps of the derivation leave")
         yield (
@@ -520,7 +524,7 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-# -- code ------------------------------------------------------------------------------------------
+# -- code ----------------------------------------------------------------------------------------------------------
 
 _COMMENT = re.compile(r"\s*#\s*(\(\d+\)(?:, \(\d+\))*)$")
 
@@ -565,7 +569,7 @@ def function_lines(module: str, function: str) -> Iterator[str]:
                 yield line[4:] if line.startswith("    ") else line
 
 
-# -- update rules ----------------------------------------------------------------------------------
+# -- update rules --------------------------------------------------------------------------------------------------
 
 
 def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> Iterator[Section]:
@@ -644,7 +648,7 @@ def rule_step(rule: UpdateRule, writer: LatexWriter, aligned: Any) -> Iterator[B
         yield aligned(waiting)
 
 
-# -- claims ----------------------------------------------------------------------------------------
+# -- claims --------------------------------------------------------------------------------------------------------
 
 
 def proof_blocks(proof: Proof, rule: UpdateRule, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Block]:
@@ -724,7 +728,7 @@ def is_replacement(proof: Proof, step: ProofStep) -> bool:
     )
 
 
-# -- the front of the document ---------------------------------------------------------------------
+# -- the front of the document -------------------------------------------------------------------------------------
 
 
 def introduction() -> Iterator[Block]:

@@ -1,7 +1,7 @@
 """Reads LaTeX formulas as a mathematician does, and computes them: the oracle of what reports print.
 
-It knows the notation of the lecture (rows w_j of a matrix W, inner products, indicators, restricted sums, cases) and nothing
-of the toolkit.
+It knows the notation of the lecture (rows w_j of a matrix W, inner products, indicators, restricted sums, cases) and
+nothing of the toolkit.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def tokens(text: str) -> list[str]:
     return [t for t in _TOKEN.findall(text) if not t.isspace() and t not in _IGNORED]
 
 
-# -- structure ----------------------------------------------------------------------------------------------------------
+# -- structure -----------------------------------------------------------------------------------------------------
 
 
 def structure(text: str) -> list[Any]:
-    """A formula as a list of atoms (symbol, below, above), brackets and groups nested: braces and spaces do not count."""
+    """A formula as nested lists of atoms (symbol, below, above): braces and spaces do not count."""
     found, rest = _structure(tokens(text.replace("^T", r"^\top ")), 0, None)
     assert rest == len(tokens(text.replace("^T", r"^\top ")))
     return found
@@ -78,12 +78,12 @@ def _atom(ts: list[str], at: int) -> tuple[Any, int]:
     return t, at + 1
 
 
-# -- value --------------------------------------------------------------------------------------------------------------
+# -- value ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class World:
-    """What symbols stand for: arrays and scalars by their LaTeX symbol, ranges of index letters, indices bound so far."""
+    """What symbols stand for: arrays and scalars by their LaTeX, ranges of index letters, indices bound so far."""
 
     values: Mapping[str, Any]
     sizes: Mapping[str, int]
@@ -310,7 +310,8 @@ class _Reader:
         self.take(r"\frac")
         above, below = self.group(), self.group()
         if above[:1] == [r"\partial"]:
-            assert above[1:] == [r"\mathcal", "{", "L", "}"] and below[0] == r"\partial"
+            assert above[1:] == [r"\mathcal", "{", "L", "}"]
+            assert below[0] == r"\partial"
             return _Reader(below[1:]).symbol("d ")
         numerator, denominator = self.inside(above), self.inside(below)
         return lambda w: numerator(w) / denominator(w)
@@ -384,4 +385,6 @@ class _Reader:
             return [self.inside(p) for p in parts]
         if "_" in ts or any(t in "+-" for t in ts):
             return [self.inside(ts)]
-        return [self.inside([*p]) if p[0].isalpha() else self.inside([p]) for p in re.findall(r"[a-z]'*|\d", "".join(ts))]
+        return [
+            self.inside([*p]) if p[0].isalpha() else self.inside([p]) for p in re.findall(r"[a-z]'*|\d", "".join(ts))
+        ]
