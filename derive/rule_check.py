@@ -16,7 +16,7 @@ from sympy import lambdify
 
 from derive.claims import Proof
 from derive.errors import VerificationError
-from derive.rule import UpdateRule, g, t, x
+from derive.rule import UpdateRule, g, new, t, x
 
 __all__ = ["RuleVerification", "compare_code", "verify_rule"]
 
@@ -63,8 +63,18 @@ def compare_code(rule: UpdateRule, module: Any) -> float:
     """Largest relative error of ``update`` and ``step`` against the equations, VerificationError if it is not small."""
     letters = [s.symbol for s in rule.state]
     hyper = {h.name: 0.5 if h.default is None else h.default for h in rule.hyperparameters}
-    arguments = [x, g, t, *letters, *(h.symbol for h in rule.hyperparameters)]
-    evaluate = lambdify(arguments, [rule.updates[q] for q in (x, *letters)], modules="mpmath")
+    known = [x, g, t, *letters, *(h.symbol for h in rule.hyperparameters)]
+    computed = []
+    for equation in rule.equations:
+        computed.append(lambdify(known.copy(), equation.rhs, modules="mpmath"))
+        known.append(equation.lhs)
+
+    def evaluate(*values: Any) -> list[Any]:
+        """The new values of x and the state from old ones, equation by equation."""
+        given = list(values)
+        for function in computed:
+            given.append(function(*given))
+        return [given[known.index(new(q))] for q in (x, *letters)]
 
     params = np.array(PARAMETERS)
     state = module.init(params)
@@ -84,16 +94,20 @@ def compare_code(rule: UpdateRule, module: Any) -> float:
                 if not left[n]:
                     continue
                 try:
-                    new = evaluate(points[n], mpmath.mpf(slope), number, *kept[n], *constants)
-                    left[n] = all(isinstance(v, mpmath.mpf) and mpmath.isfinite(v) for v in map(mpmath.mpmathify, new))
+                    after = evaluate(points[n], mpmath.mpf(slope), number, *kept[n], *constants)
+                    left[n] = all(
+                        isinstance(v, mpmath.mpf) and mpmath.isfinite(v) for v in map(mpmath.mpmathify, after)
+                    )
                 except (ArithmeticError, ValueError):
                     left[n] = False
                 if not left[n]:
                     continue
-                points[n], kept[n] = new[0], new[1:]
+                points[n], kept[n] = after[0], after[1:]
                 for function, array, kept_arrays in (("update", params, state), ("step", in_place, its_state)):
                     got = [array[n], *(getattr(kept_arrays, s.name)[n] for s in rule.state)]
-                    for name, value, expected in zip(["params", *(s.name for s in rule.state)], got, new, strict=True):
+                    for name, value, expected in zip(
+                        ["params", *(s.name for s in rule.state)], got, after, strict=True
+                    ):
                         error = _error(float(value), expected)
                         largest = max(largest, error)
                         if error > TOLERANCE:

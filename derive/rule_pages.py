@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sympy import Add, Eq, Expr, Mul, S, Symbol, sqrt
+from sympy import Add, Eq, Expr, Mul, Piecewise, S, Symbol, sqrt
 
 from derive import array_guards
 from derive.elementwise import NUMPY, Node, Ordering, imports, tree, written
@@ -20,10 +20,10 @@ from derive.in_place import NUMPY_OUT, ThreeAddress, in_place
 from derive.render import place
 from derive.rule import Hyperparameter, UpdateRule, g, new, t, x
 
-__all__ = ["PageFunction", "RulePage", "fused", "page", "step_code", "update_lines"]
+__all__ = ["PageFunction", "RulePage", "contents", "fused", "page", "step_code", "update_lines"]
 
 _WIDTH = 120
-_COPIED = "# --- Copied from here on ---"
+COPIED = "# --- Copied from here on ---"
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,18 @@ class RulePage:
 
 def page(rule: UpdateRule, source: str) -> dict[str, str]:
     """The module of a rule, ``{path: text}``; ``source`` says what the statement is from."""
+    return {f"optimizers/{rule.name}.py": place("optimizer.py.jinja", contents(rule, source))}
+
+
+def contents(rule: UpdateRule, source: str) -> RulePage:
+    """What the template places. Other targets replace in it what they do otherwise."""
     functions = [_init(rule), _update(rule), _step(rule)]
     if rule.shows_gradient_point:
         functions.insert(1, _lookahead(rule))
     modules = imports("\n".join(line for f in functions for line in f.body))
     names = sorted(["State", *(f.name for f in functions)])
     title, *about = _paragraph(rule.about or f"The update rule {rule.name}.", 112)
-    content = RulePage(
+    return RulePage(
         banner=banner(source),
         title=title,
         description=(*about, *([""] if about else []), *_description(rule)),
@@ -81,7 +86,6 @@ def page(rule: UpdateRule, source: str) -> dict[str, str]:
         functions=tuple(functions),
         guards=_guards(),
     )
-    return {f"optimizers/{rule.name}.py": place("optimizer.py.jinja", content)}
 
 
 # --- Lines of mathematics ----------------------------------------------------------------------------------------
@@ -140,8 +144,10 @@ def fused(rule: UpdateRule) -> list[tuple[Eq, tuple[int, ...]]]:
     while equations:
         name, meaning, numbers = equations.pop(0)
         uses = [_occurrences(tree(rhs, rule.ordering), name) for _, rhs, _ in equations]
-        if "'" not in name.name and sum(uses) == 1:
-            user = uses.index(1)
+        # SymPy would try to merge pieces and their conditions: what has pieces stays on its own.
+        once = "'" not in name.name and sum(uses) == 1 and not meaning.has(Piecewise)
+        user = uses.index(1) if once else 0
+        if once and not equations[user][1].has(Piecewise):
             lhs, rhs, own = equations[user]
             equations[user] = (lhs, rhs.xreplace({name: meaning}), tuple(sorted((*numbers, *own))))
         elif "'" in name.name or any(uses):
@@ -196,7 +202,7 @@ def _step_lines(rule: UpdateRule) -> list[str]:
     scratch = next(w for w in ("scratch", "work", "buffer", "room") if w not in taken)
     views = ["x", "g", *(s.symbol.name for s in rule.state), *code.scratch_names(scratch)]
     arguments = [str(code.scratch), "params", "grad", *(f"state.{s.name}" for s in rule.state)]
-    lines = list(_laid_out(f"for {', '.join(views)} in _blocks(", arguments, "):", indent=4))
+    lines = list(laid_out(f"for {', '.join(views)} in _blocks(", arguments, "):", indent=4))
     shown: Symbol | None = None
     begun: list[Symbol] = []
     numbers = {e.lhs: (n, e) for e, n in fused(rule)}
@@ -225,10 +231,10 @@ def _init(rule: UpdateRule) -> PageFunction:
     fields = [*(f"{s.name}={first(s.start)}" for s in rule.state), *(["t=0"] if rule.counts_steps else [])]
     return PageFunction(
         "init",
-        _laid_out("def init(", ["params: Any"], ") -> State:"),
+        laid_out("def init(", ["params: Any"], ") -> State:"),
         "The state before the first step.",
         ("Parameters", "----------", "params : ndarray of floats, any shape"),
-        ("params = _floats(params)", *_laid_out("return State(", fields, ")", indent=4)),
+        ("params = _floats(params)", *laid_out("return State(", fields, ")", indent=4)),
     )
 
 
@@ -236,15 +242,15 @@ def _update(rule: UpdateRule) -> PageFunction:
     fields = [*(f"np.asarray({s.name})" for s in rule.state), *(["t"] if rule.counts_steps else [])]
     new_params = _new_params(rule)
     body = [
-        *_checks(rule, "_require"),
+        *checks(rule, "_require"),
         *(["t = state.t + 1"] if rule.counts_steps else []),
         *update_lines(rule),
         "# Arithmetic makes scalars of arrays without axes; what comes back is an array again.",
-        *_laid_out(f"return np.asarray({new_params}), State(", fields, ")", indent=4),
+        *laid_out(f"return np.asarray({new_params}), State(", fields, ")", indent=4),
     ]
     return PageFunction(
         "update",
-        _laid_out(
+        laid_out(
             "def update(",
             ["params: Any", "grad: Any", "state: State", *_keywords(rule.hyperparameters)],
             ") -> tuple[NDArray[Any], State]:",
@@ -257,14 +263,14 @@ def _update(rule: UpdateRule) -> PageFunction:
 
 def _step(rule: UpdateRule) -> PageFunction:
     body = [
-        *_checks(rule, "_require_in_place"),
+        *checks(rule, "_require_in_place"),
         *(["t = state.t + 1"] if rule.counts_steps else []),
         *_step_lines(rule),
         *(["state.t = t"] if rule.counts_steps else []),
     ]
     return PageFunction(
         "step",
-        _laid_out(
+        laid_out(
             "def step(",
             ["params: NDArray[Any]", "grad: Any", "state: State", *_keywords(rule.hyperparameters)],
             ") -> None:",
@@ -287,7 +293,7 @@ def _lookahead(rule: UpdateRule) -> PageFunction:
     point = written(tree(rule.gradient_at, rule.ordering), NUMPY, names)
     return PageFunction(
         "lookahead",
-        _laid_out("def lookahead(", ["params: Any", "state: State", *_keywords(own)], ") -> NDArray[Any]:"),
+        laid_out("def lookahead(", ["params: Any", "state: State", *_keywords(own)], ") -> NDArray[Any]:"),
         "Where ``update`` and ``step`` want the gradient to be taken.",
         ("Parameters", "----------", "params : ndarray of floats, any shape", "state : State", *_options(rule, own)),
         (
@@ -303,7 +309,7 @@ def _keywords(hyperparameters: Sequence[Hyperparameter]) -> tuple[str, ...]:
     return ("*", *named) if hyperparameters else ()
 
 
-def _checks(rule: UpdateRule, guard: str) -> list[str]:
+def checks(rule: UpdateRule, guard: str) -> list[str]:
     return [f"params, grad = {guard}(params, grad, state)", *_conversion(rule.hyperparameters)]
 
 
@@ -312,10 +318,10 @@ def _conversion(hyperparameters: Sequence[Hyperparameter]) -> list[str]:
         return []
     names = [h.name for h in hyperparameters]
     left = ", ".join(names) if len(names) > 1 else f"({names[0]},)"
-    return list(_laid_out(f"{left} = _numbers(", [f"{n}={n}" for n in names], ")", indent=4))
+    return list(laid_out(f"{left} = _numbers(", [f"{n}={n}" for n in names], ")", indent=4))
 
 
-def _laid_out(opening: str, items: Sequence[str], closing: str, indent: int = 0) -> tuple[str, ...]:
+def laid_out(opening: str, items: Sequence[str], closing: str, indent: int = 0) -> tuple[str, ...]:
     """A call or a signature on one line, or with its items on a line between, or on a line each."""
     joined = ", ".join(items)
     if indent + len(opening) + len(joined) + len(closing) <= _WIDTH:
@@ -327,7 +333,7 @@ def _laid_out(opening: str, items: Sequence[str], closing: str, indent: int = 0)
 
 def _guards() -> str:
     source = inspect.getsource(array_guards)
-    return source.partition(_COPIED)[2].strip("\n")
+    return source.partition(COPIED)[2].strip("\n")
 
 
 # --- Words -------------------------------------------------------------------------------------------------------
