@@ -538,12 +538,14 @@ class _Check:
 
         The smaller of the two: a kink on one side can look like noise.
         """
+        coarse = spacing > 1e-10 * self._scale()
         levels = []
         for side in (function, lambda t: function(-t)):
             if side(spacing) == self.subject.value == side(count * spacing):
                 return None
-            levels.append(4 * noise_level(side, spacing, count))
-        return min(levels) if all(map(math.isfinite, levels)) else None
+            levels.append(4 * noise_level(side, spacing, max(count, 24) if coarse else count, robust=coarse))
+        level = min(levels) if all(map(math.isfinite, levels)) else None
+        return None if coarse and level == 0 else level
 
     def _scale(self) -> float:
         sizes = [float(np.max(np.abs(self.subject.args[n]), initial=0.0)) for n in self.subject.positions]

@@ -78,7 +78,21 @@ class _Look:
     left: float
     right: float
     half_jump: float
-    one_sided_error: float
+    one_sided_truncation: float
+    one_sided_rounding: float
+
+    @property
+    def one_sided_error(self) -> float:
+        return self.one_sided_truncation + self.one_sided_rounding
+
+    @property
+    def reach(self) -> float:
+        """How far the one-sided slopes may still move before rounding hides it.
+
+        Kinks closer than h show as a truncation error that grows as h shrinks, up to tenfold with the next h.
+        """
+        unsettled = self.one_sided_truncation > self.one_sided_rounding / _ONE_SIDED_ROUNDING
+        return self.one_sided_error + (10 * self.one_sided_truncation if unsettled else 0.0)
 
     @property
     def tolerance(self) -> float:
@@ -105,21 +119,23 @@ class _Look:
         return max(low - slope, slope - high, 0.0)
 
 
-def noise_level(function: Function, spacing: float, count: int = 8) -> float:
+def noise_level(function: Function, spacing: float, count: int = 8, *, robust: bool = False) -> float:
     """The size of the rounding errors of a function, from difference tables on a fine grid right of 0.
 
     High differences of a smooth function vanish on a grid so fine; what is left is noise. Each order gives an estimate
-    of it, and the largest is taken.
+    of it, and the largest is taken. On a coarser grid there may be a kink, which spoils a few differences and would pass
+    for noise: `robust` looks at their median, which is blind to a few.
     """
     differences = np.array([function((n + 1) * spacing) for n in range(count)])
     if not np.all(np.isfinite(differences)):
         return math.nan
     estimates = []
-    for order in range(1, count - 2):
+    for order in range(1, 6):
         differences = np.diff(differences)
         weight = math.factorial(order) ** 2 / math.factorial(2 * order)
         if order >= 2:
-            estimates.append(math.sqrt(weight * float(np.mean(differences**2))))
+            size = float(np.median(np.abs(differences)) if robust else np.sqrt(np.mean(differences**2)))
+            estimates.append(math.sqrt(weight) * size)
     return max(estimates)
 
 
@@ -190,8 +206,8 @@ def _decided(looks: list[_Look], analytic: float, typical: float) -> Slope:
             and abs(look.right - last.right) <= look.one_sided_error + last.one_sided_error
         ]
         clearest = min(consistent, key=lambda look: look.one_sided_error)
-        inside = any(look.distance(analytic) <= look.one_sided_error + slack for look in (clearest, last))
-        if inside:
+        inside = clearest.distance(analytic) <= clearest.one_sided_error + slack
+        if inside or last.distance(analytic) <= last.reach + slack:
             return _found(clearest, analytic, KINK)
         if last.kinked:
             return _found(clearest, analytic, WRONG)
@@ -200,7 +216,7 @@ def _decided(looks: list[_Look], analytic: float, typical: float) -> Slope:
     if last.truncation > last.rounding or drift > last.tolerance + _TRUST_ROUNDING * before.rounding:
         # Kinks so close by that rounding hides the last of the way to them: what lies between the slopes seen is possible.
         seen = [slope for look in (before, last) for slope in (look.left, look.right)]
-        margin = last.one_sided_error + slack
+        margin = last.reach + slack
         if min(seen) - margin <= analytic <= max(seen) + margin:
             return _found(last, analytic, KINK)
     smooth = [look for look in looks if not look.kinked] or looks
@@ -224,7 +240,8 @@ def _look(function: Function, h: float, value: float, noise: float) -> _Look | N
         left=left,
         right=right,
         half_jump=right_half - left_half,
-        one_sided_error=_ONE_SIDED_ROUNDING * noise / h + max(abs(right - right_half), abs(left - left_half)),
+        one_sided_truncation=max(abs(right - right_half), abs(left - left_half)),
+        one_sided_rounding=_ONE_SIDED_ROUNDING * noise / h,
     )
 
 

@@ -70,7 +70,7 @@ def test_right_gradients_are_never_refused():
 
 @pytest.mark.parametrize("seed", [458, 1133, 1631, 2255, 2447, 8834])
 def test_points_that_were_hard_once(seed):
-    """A gap of 1e-9 between kinks; a loss whose rounding does not show on a grid of powers of 2."""
+    """A gap of 1e-9 between kinks; a loss whose rounding does not show on a grid of powers of 2; and so on."""
     for loss, grad, args, hyperparameters in problem(seed).values():
         assert gradcheck(loss, grad, *args, **hyperparameters)
 
