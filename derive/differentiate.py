@@ -367,7 +367,12 @@ class _Chain:
                 continue
             self.explained.add(type(node))
             fixed = [a for a in node.args if a.is_number]
-            places = [Symbol(f"a''{n}" if n else "a", real=True) for n in range(len(node.args) - len(fixed))]
+            known = {v.name for v in self.form.arguments} | {d.name for d in self.form.definitions}
+            known |= {s.name for s in self.form.sizes} | {n for n, _ in self.form.hyperparameters}
+            letters = [c for c in "abcuvwxyzpqrst" if c not in known]
+            places = [Symbol(c, real=True) for c in letters[: len(node.args) - len(fixed)]]
+            if len(places) < len(node.args) - len(fixed):
+                continue
             # Numbers come before what varies, as in the statement.
             like = node.func(*fixed, *places, evaluate=False)
             slope = _partial(like, len(fixed), {p.name for p in places})
@@ -618,7 +623,7 @@ class _Deriver:
                 chain.note("substitute definitions", element, value, spelled, free)
                 value = spelled
             value = tidy(value, names_in(value) | {s[0].name for s in free})
-            cases = tuple(self.cases(value, definition.indices, example, parameter.name))
+            cases = tuple(self.cases(value, definition.indices, index, example, parameter.name))
             if len(cases) == 2:
                 # The condition of the first case splits the indices: j = y_i from j != y_i.
                 equal, unequal = cases
@@ -637,8 +642,12 @@ class _Deriver:
             rest, inner = part.as_independent(Sum, as_Add=False)
             if isinstance(inner, Sum) and not rest.atoms(Indexed) and bases(inner) & data:
                 # The index of examples is the one that runs over the first axis of the data.
-                first = {a.indices[0] for a in inner.atoms(Indexed) if str(a.base.label) in data}
-                limits = [lim for lim in inner.limits if lim[0] in first and lim[1] == 0]
+                given = {v.name for v in form.data}
+                for names in (given, data):
+                    first = {a.indices[0] for a in inner.atoms(Indexed) if str(a.base.label) in names}
+                    limits = [lim for lim in inner.limits if lim[0] in first and lim[1] == 0]
+                    if limits:
+                        break
                 if not limits:
                     return None
                 index, lo, hi = limits[0]
@@ -669,12 +678,12 @@ class _Deriver:
                 expr = assemble(t for t in parts if t is not None)
         return expr
 
-    def cases(self, value: Expr, indices: tuple[Symbol, ...], example: Expr, name: str) -> Iterable[Case]:
+    def cases(self, value: Expr, indices: tuple[Symbol, ...], row: Symbol, example: Expr, name: str) -> Iterable[Case]:
         """Split by whether an index of the gradient equals a label: j = y_i from j != y_i."""
         pairs: dict[tuple[Symbol, Expr], None] = {}
         for c in sorted(value.atoms(Eq, Ne), key=str):
             for a, b in (c.args, c.args[::-1]):
-                if a in indices and isinstance(b, Indexed) and not free_symbols(b) & set(indices):
+                if a in indices and isinstance(b, Indexed) and free_symbols(b) <= {row}:
                     pairs[a, b] = None
         if len(pairs) != 1:
             return

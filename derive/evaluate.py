@@ -240,7 +240,10 @@ def _definitions(loss: Any) -> list[_Definition]:
         left = equation.lhs
         indices = tuple(map(_name, left.indices)) if isinstance(left, Indexed) else ()
         found.append(_Definition(_name(left), indices, equation.rhs))
-    return [*found, _Definition("loss", (), sympy.sympify(loss.value))]
+    name = "loss"
+    while any(d.name == name for d in found):
+        name += "_"
+    return [*found, _Definition(name, (), sympy.sympify(loss.value))]
 
 
 def loss_scope(loss: Any, values: Mapping[str, Any], *, arithmetic: Arithmetic = FLOAT) -> Scope:
@@ -287,14 +290,15 @@ def _varying(loss: Any, definitions: list[_Definition]) -> frozenset[str] | None
 
 def evaluate_loss(loss: Any, values: Mapping[str, Any], *, arithmetic: Arithmetic = FLOAT) -> Any:
     """The value of a loss; see `loss_scope` for what a loss may be."""
-    return arithmetic.number(loss_scope(loss, values, arithmetic=arithmetic)["loss"][()])
+    tables = loss_scope(loss, values, arithmetic=arithmetic)
+    return arithmetic.number(tables[_definitions(loss)[-1].name][()])
 
 
 def decisions(loss: Any, values: Mapping[str, Any], *, arithmetic: Arithmetic = FLOAT) -> list[Any]:
     """Which branch every max, abs, sign and comparison takes on the way to the value; a tie is a branch of its own."""
     tables = loss_scope(loss, values, arithmetic=arithmetic)
     tables.decisions = []
-    tables["loss"][()]
+    tables[_definitions(loss)[-1].name][()]
     return tables.decisions
 
 
@@ -325,7 +329,7 @@ def reference_gradient(
         for definition in definitions:
             tables[definition.name] = Table(definition.name)
         _set_rules(tables, definitions, arithmetic, names)
-        result = tables["loss"][()]
+        result = tables[definitions[-1].name][()]
         gradient[key] = arithmetic.number(result.slope if isinstance(result, Dual) else 0)
     return gradient
 

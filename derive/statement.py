@@ -622,6 +622,13 @@ class _Reader:
         if isinstance(e, Sum):
             bound, inner, conditions = self.limits(e, scope)
             body = self.parse(e.function, inner)
+            # The order of sums has no meaning; that of axes in memory has: rows of the data come first.
+            rows = {
+                a.indices[0]
+                for a in body.atoms(Indexed)
+                if self.kind.get(str(a.base.label)) == "data" and a.indices[0] in self.ranges
+            }
+            bound.sort(key=lambda lim: lim[0] not in rows)
             if conditions:
                 body = Where(And(*conditions), body, 0)
             return sum_over(body, *bound) if body != 0 else S.Zero

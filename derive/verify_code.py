@@ -115,7 +115,9 @@ class Gate:
         for choice in (entries, positive) if entries is scattered else (entries,):
             point = draw(self.form, choice, seed, larger=larger)
             try:
-                evaluate_loss(self.form, point.values, arithmetic=digits(20))
+                for name in self.names:
+                    # The gradient may be without a value where the loss has one: the square root at 0.
+                    reference_gradient(self.form, point.values, name, arithmetic=digits(20))
             except _OUTSIDE:
                 continue
             return point
