@@ -123,8 +123,8 @@ def noise_level(function: Function, spacing: float, count: int = 8, *, robust: b
     """The size of the rounding errors of a function, from difference tables on a fine grid right of 0.
 
     High differences of a smooth function vanish on a grid so fine; what is left is noise. Each order gives an estimate
-    of it, and the largest is taken. On a coarser grid there may be a kink, which spoils a few differences and would pass
-    for noise: `robust` looks at their median, which is blind to a few.
+    of it, and the largest is taken. On a coarser grid there may be a kink, which spoils a few differences and would
+    pass for noise: `robust` looks at their median, which is blind to a few.
     """
     differences = np.array([function((n + 1) * spacing) for n in range(count)])
     if not np.all(np.isfinite(differences)):
@@ -214,7 +214,7 @@ def _decided(looks: list[_Look], analytic: float, typical: float) -> Slope:
     before = looks[-2] if len(looks) > 1 else last
     drift = abs(last.central - before.central)
     if last.truncation > last.rounding or drift > last.tolerance + _TRUST_ROUNDING * before.rounding:
-        # Kinks so close by that rounding hides the last of the way to them: what lies between the slopes seen is possible.
+        # Kinks so close by that rounding hides the last of the way to them: what lies between the slopes is possible.
         seen = [slope for look in (before, last) for slope in (look.left, look.right)]
         margin = last.reach + slack
         if min(seen) - margin <= analytic <= max(seen) + margin:
