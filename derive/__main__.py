@@ -20,6 +20,7 @@ from derive.errors import DeriveError, VerificationError
 
 if TYPE_CHECKING:
     from derive.catalogue import Statement
+    from derive.render import Target
 
 __all__ = ["main"]
 
@@ -95,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
             "specs", nargs="*", metavar="SPEC.py", help="files with statements (default: the built-in catalogue)"
         )
         sub.add_argument("--out", metavar="DIR", default="generated", help="directory (default: generated)")
+        sub.add_argument(
+            "--target", choices=("numpy", "numba"), default="numpy", help="what update rules run on (default: numpy)"
+        )
 
     def takes_target(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("target", metavar="NAME|SPEC.py", help="a name from `derive list`, or a file of statements")
@@ -134,6 +138,10 @@ def _build(options: argparse.Namespace) -> int:
     from derive.verify import verify
 
     require_directory(options.out)
+    if options.target == "numba":
+        from derive.numba_source import require_numba
+
+        require_numba()
     sources = _sources(options.specs)
     for _, statements in sources:
         for statement in statements:
@@ -143,7 +151,7 @@ def _build(options: argparse.Namespace) -> int:
         from derive import analyses
 
         print(analyses.verify(), flush=True)
-    done = write(_pages(sources), options.out)
+    done = write(_pages(sources, options.target), options.out)
     for path in done.written:
         print(f"wrote {Path(options.out, path)}")
     for path, before in done.taken:
@@ -158,7 +166,7 @@ def _check(options: argparse.Namespace) -> int:
     from derive.files import compare, require_directory
 
     require_directory(options.out)
-    pages = _pages(_sources(options.specs))
+    pages = _pages(_sources(options.specs), options.target)
     drift = compare(pages, options.out)
     if not drift:
         print(f"{options.out}: {len(pages)} files, all as their statements say")
@@ -231,10 +239,10 @@ def _target(target: str) -> tuple[str, Sequence[Statement]]:
     return CATALOGUE, [find(target)]
 
 
-def _pages(sources: Sources) -> dict[str, str]:
+def _pages(sources: Sources, target: Target) -> dict[str, str]:
     from derive.render import pages, union
 
-    return union(*(pages(statements, source=source) for source, statements in sources))
+    return union(*(pages(statements, source=source, target=target) for source, statements in sources))
 
 
 def _shown(statement: Statement, form: str, source: str) -> str:
@@ -251,7 +259,8 @@ def _mending(options: argparse.Namespace) -> str:
     """The build that mends a failed check, as one would type it."""
     program = ["python", "-m", "derive"] if __name__ == "__main__" else ["derive"]
     out = [] if options.out == "generated" else ["--out", options.out]
-    return shlex.join([*program, "build", *options.specs, *out])
+    target = [] if options.target == "numpy" else ["--target", options.target]
+    return shlex.join([*program, "build", *options.specs, *out, *target])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -27,7 +27,10 @@ from derive.files import SHARED, banner
 if TYPE_CHECKING:
     from derive.catalogue import Statement
 
-__all__ = ["compile", "environment", "module_path", "module_text", "pages", "place", "union"]
+__all__ = ["TARGETS", "Target", "compile", "environment", "module_path", "module_text", "pages", "place", "union"]
+
+Target: TypeAlias = Literal["numpy", "numba"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 _HERE = Path(__file__).parent
 #: In a wheel the templates lie inside the package, in a checkout beside it: the first that is there is taken.
@@ -77,7 +80,7 @@ _PACKAGES = {
 }
 
 
-def pages(statements: Sequence[Statement], *, source: str) -> dict[str, str]:
+def pages(statements: Sequence[Statement], *, source: str, target: Target = "numpy") -> dict[str, str]:
     """Every file that the statements of one source make, ``{relative path: text}``, sorted by path.
 
     Parameters
@@ -85,9 +88,11 @@ def pages(statements: Sequence[Statement], *, source: str) -> dict[str, str]:
     statements : sequence of Loss or UpdateRule
     source : str
         What the statements are from: the name of their file, or ``derive.files.CATALOGUE``.
+    target : {"numpy", "numba"}
+        What update rules are printed for. Losses are NumPy in both.
     """
     require_distinct(statements)
-    parts = [_modules(statement, source) for statement in statements]
+    parts = [_modules(statement, source, target) for statement in statements]
     return union(*parts, _shared_pages(), _reports(statements, source))
 
 
@@ -106,19 +111,19 @@ def module_path(statement: Statement) -> str:
     return f"{'losses' if kind(statement) == 'loss' else 'optimizers'}/{statement.name}.py"
 
 
-def module_text(statement: Statement, *, source: str = _LIVE) -> str:
+def module_text(statement: Statement, *, source: str = _LIVE, target: Target = "numpy") -> str:
     """The text of the module of a statement."""
     require_distinct([statement])
-    return _modules(statement, source)[module_path(statement)]
+    return _modules(statement, source, target)[module_path(statement)]
 
 
-def compile(statement: Statement) -> types.ModuleType:
+def compile(statement: Statement, *, target: Target = "numpy") -> types.ModuleType:
     """The generated module of a statement, live, without a file.
 
     Its functions are those that ``derive build`` would write. Tracebacks and ``inspect.getsource`` show their lines,
     and the state of an optimizer pickles: a program that has compiled the same statement can read it back.
     """
-    text = module_text(statement)
+    text = module_text(statement, target=target)
     name = f"derive.compiled.{statement.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -140,8 +145,17 @@ def place(template: str, page: Any, *, language: Literal["python", "latex"] = "p
     return environment(language).get_template(template).render(page=page)
 
 
-def _modules(statement: Statement, source: str) -> dict[str, str]:
+def _modules(statement: Statement, source: str, target: Target) -> dict[str, str]:
     from derive.statement import Loss
+
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if target == "numba":
+        from derive import numba_source
+
+        numba_source.require_numba()
+        if not isinstance(statement, Loss):
+            return numba_source.page(statement, source)
 
     if isinstance(statement, Loss):
         from derive import loss_pages

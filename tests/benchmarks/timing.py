@@ -110,11 +110,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, columns aligned."""
     widths = [max(len(r[k]) for r in (head, *rows)) for k in range(len(head))]
     lines = [head, [("-" if k == 0 else "-" * (w - 1) + ":").ljust(w, "-") for k, w in enumerate(widths)], *rows]
-    return "\n".join(
-        "| " + " | ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
-        + " |"
-        for line in lines
-    )  # fmt: skip
+
+    def row(cells: Sequence[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        return " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
+
+    return "\n".join(f"| {row(cells)} |" for cells in lines)
 
 
 def machine() -> str:
