@@ -206,10 +206,10 @@ class _Module:
         kind = "Gradient" if len(self.gradients) > 1 else "np.ndarray" if self.form.parameters[0].shape else "float"
         returns = {"loss": "float", "grad": kind, "loss_and_grad": f"tuple[float, {kind}]"}[name]
         return Function(
-            signature=self.signature(name, returns),
+            signature="\n".join(folded([self.signature(name, returns)], 115)),
             summary=self.summary(name),
             docstring=tuple(self.docstring(name)),
-            body=(*self.prologue(lines), *lines),
+            body=(*folded(self.prologue(lines), 116), *lines[:-1], *folded(lines[-1:], 116)),
         )
 
     def examples(self) -> Symbol | None:
@@ -360,7 +360,7 @@ class _Module:
             signature=f"_arguments({', '.join(names)})",
             summary="Check the arguments; return them as arrays of one floating-point type and plain numbers.",
             docstring=(),
-            body=tuple(body),
+            body=tuple(folded(body, 116)),
         )
 
     def symbols(self) -> set[Symbol]:
@@ -369,6 +369,30 @@ class _Module:
             found |= {s for s in d.rhs.free_symbols if isinstance(s, Symbol)}
             found |= {s for n in d.sizes for s in n.free_symbols}
         return found
+
+
+def folded(lines: Iterable[str], room: int) -> Iterable[str]:
+    """Lines of calls, those that are too long with a line for each argument."""
+    for line in lines:
+        start = line.find("(")
+        if len(line) <= room or start < 0 or line.lstrip().startswith("#"):
+            yield line
+            continue
+        depth, arguments, last = 0, [], start + 1
+        end = start
+        for place in range(start, len(line)):
+            character = line[place]
+            depth += (character in "([{") - (character in ")]}")
+            if (character == "," and depth == 1) or depth == 0:
+                arguments.append(line[last:place].strip())
+                last = place + 1
+            if depth == 0:
+                end = place
+                break
+        indent = line[: len(line) - len(line.lstrip())]
+        yield line[: start + 1]
+        yield from (f"{indent}    {a}," if a != "*" else f"{indent}    *," for a in arguments if a)
+        yield f"{indent}{line[end:]}"
 
 
 def needed_checks(lines: Sequence[str]) -> list[str]:

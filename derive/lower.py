@@ -218,9 +218,10 @@ class Lowering:
             part = self.parts[a, lo, hi]
             self.axes[part] = Axis(lo, expand(hi - lo + 1))
             renamed[a] = part
-        for e in placed.values():
-            if free_symbols(e) & set(ranges):
-                return None
+        # A position computed from an index that is cut to a range is computed over that range.
+        cut = {a: renamed[a] for a in ranges}
+        placed = {a: substitute(e, cut) for a, e in placed.items()}
+        renamed.update(placed)
         new = Term(term.limits, tuple(rest), term.factors).replace(renamed)
         if new is None:
             return None
@@ -386,6 +387,9 @@ class Lowering:
 
     def with_conditions(self, refs: list[Ref], conditions: list[Any], scope: list[Symbol]) -> list[Ref]:
         """Factors that are zero where a condition does not hold."""
+        conditions = [c for c in conditions if c != True]  # noqa: E712 - SymPy's true
+        if any(c == False for c in conditions):  # noqa: E712
+            return [self.scalar(S.Zero)]
         masks = []
         values = [c for c in conditions if not about_indices(c)]
         indices = [c for c in conditions if about_indices(c)]
@@ -564,17 +568,18 @@ class Lowering:
         positions: list[Position] = []
         args = [Ref(ref.node, tuple(self.slot(n) for n in ref.names))]
         used: set[Symbol] = set()
-        for x in wanted:
+        for x, n in zip(wanted, ref.names, strict=True):
+            start = self.axes[n].lo
             free = [s for s in sorted(free_symbols(x), key=str) if s in self.axes]
             slope = x.coeff(free[0]) if len(free) == 1 and not x.atoms(Indexed) else None
             if self.constant(x):
-                positions.append(("at", x))
+                positions.append(("at", expand(x - start)))
             elif slope == 1 and free[0] not in used and self.constant(expand(x - free[0])):
                 used.add(free[0])
                 axis = self.axes[free[0]]
-                positions.append(("slice", free[0], expand(x - free[0] + axis.lo)))
+                positions.append(("slice", free[0], expand(x - free[0] + axis.lo - start)))
             else:
-                args.append(self.integer(x, scope))
+                args.append(self.integer(x if start == 0 else x - start, scope))
                 positions.append(("gather", len(args) - 1))
         names = [p[1] for p in positions if p[0] == "slice"]
         for r in args[1:]:

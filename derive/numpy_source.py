@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sympy import Add, Expr, Integer, Mul, NumberSymbol, Pow, Rational, S, Symbol, expand
@@ -20,7 +21,9 @@ from derive.program import Node, Ref, Update
 
 __all__ = ["Output", "Writer", "scalar_source"]
 
-WIDTH = 112
+#: How long a line of a body may be, its indentation and the number of its equation aside.
+WIDTH = 103
+INDENT = 4
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _AND, _OR, _COMPARE = 12, 11, 10, 9, 8, 7, 6, 4
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _CALLS = {
@@ -203,7 +206,9 @@ class Writer:
                     self.write_update(total.node, total.name, total.layout, update)
             else:
                 parts = [(c, tuple(total.position(p) for p in at)) for c, at in total.parts]
-                text = self.sum_text(parts, tuple(range(len(total.layout))))
+                context = tuple(range(len(total.layout)))
+                inside = [c for c, _ in total.parts]
+                text = self.fit_text(inside, partial(self.sum_text, parts, context), len(total.name) + 4)
                 sign = "-=" if is_negative(text) else "+="
                 self.lines.append(f"{total.name} {sign} {text[0][1:] if is_negative(text) else text[0]}")
             self.mark(total.name)
@@ -412,23 +417,37 @@ class Writer:
 
     def fitted(self, node: Node, name: str, layout: tuple[int, ...]) -> str:
         """The expression, with its longest parts given lines of their own until it fits the page."""
-        text = self.exact(node, layout)[0]
-        while len(name) + len(text) + 7 > WIDTH:
-            parts = [n for n in self.inline_parts(node) if n is not node]
+        return self.fit([node], lambda: self.exact(node, layout)[0], len(name) + 3)
+
+    def fit_text(self, nodes: Sequence[Node], render: Callable[[], Text], taken: int) -> Text:
+        """As ``fit``, with how tightly the text binds."""
+        self.fit(nodes, lambda: render()[0], taken)
+        return render()
+
+    def fit(self, nodes: Sequence[Node], render: Callable[[], str], taken: int) -> str:
+        """What ``render`` gives, after parts of the nodes have lines of their own, so that it fits behind ``taken``."""
+        room = WIDTH - taken - (0 if self.block is None else INDENT)
+        text = render()
+        while len(text) > room:
+            parts = [part for node in nodes for part in self.inline_parts(node)]
             sized = [(len(self.exact(n, n.order)[0]), -n.number, n) for n in parts]
             sized = [s for s in sized if s[0] < 0.75 * len(text)] or sized
             if not sized:
-                return text
+                break
             self.materialise(max(sized)[2])
-            text = self.exact(node, layout)[0]
+            text = render()
         return text
 
     def inline_parts(self, node: Node) -> list[Node]:
+        """What is written inside the expression of a node and could have a line of its own."""
         found = []
         for child, _ in node.args:
-            if child.number not in self.variables and self.worth_naming(child):
+            if child.number in self.variables or self.pythonic(child):
+                continue
+            summed = self.plan is not None and child.number in self.plan.sums
+            if self.worth_naming(child) and not summed:
                 found.append(child)
-                found.extend(self.inline_parts(child))
+            found.extend(self.inline_parts(child))
         return found
 
     def prepare(self, node: Node) -> None:
@@ -955,7 +974,7 @@ class Writer:
             return
         if node.info[0] == ("onto",):
             child, where = node.args[0]
-            source = self.text(child, where, layout)
+            source = self.fit_text([child], partial(self.text, child, where, layout), len(name) + 3)
             if len(set(where)) < node.rank:
                 self.line(name, f"np.full({shape}, {source[0]}, dtype)")
             elif child.number in self.variables or child.op in ("input", "take"):
@@ -973,7 +992,7 @@ class Writer:
         value, where = node.args[update.value]
         prefer = [*(p for p in self.update_order(value, where)), *range(len(node.axes) + len(node.inner))]
         index, order = self.index(node, entries, sizes, list(dict.fromkeys(prefer)))
-        text = self.text(value, where, tuple(order))
+        text = self.fit_text([value], partial(self.text, value, where, tuple(order)), len(name) + len(index) + 14)
         if update.repeated:
             where_to = f"np.s_[{index}]" if ":" in index else f"({index})" if "," in index else index
             self.lines.append(f"np.add.at({name}, {where_to}, {text[0]})")

@@ -124,7 +124,10 @@ def guard(conditions: Sequence[Boolean], expr: Expr) -> Expr:
     indices = [c for c in conditions if about_indices(c)]
     for group in (values, indices):
         if group and expr != 0:
-            expr = Where(And(*group), expr, 0)
+            together = And(*group)
+            if together == False:  # noqa: E712 - SymPy's false
+                return S.Zero
+            expr = expr if together == True else Where(together, expr, 0)  # noqa: E712
     return expr
 
 
@@ -201,6 +204,9 @@ def contract(term: Term, form: Form) -> Term | None:
                     if solution is None:
                         continue
                     allowed = range_of(solution, lo, hi, form)
+                    if isinstance(solution, Indexed) and allowed:
+                        # The label may lie outside the range, and then there is nothing to read.
+                        continue
                     if any(sum(s in form.ranges for s in free_symbols(c)) > 1 for c in allowed):
                         # The index would run over a range that depends on others: a scatter does better.
                         continue
@@ -223,7 +229,10 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
     gathered = value.atoms(Indexed)
     if gathered:
         # Labels are checked against the size of every axis they index when the code runs.
-        return [] if isinstance(value, Indexed) else [relation(Ge, value, lo), relation(Le, value, hi)]
+        known = next((v.labels for v in form.data if v.name == str(getattr(value, "base", ""))), None) or ()
+        if any(at_most(lo - low) is True and at_most(high - hi) is True for low, high in known):
+            return []
+        return [relation(Ge, value, lo), relation(Le, value, hi)]
     low = high = value
     for _ in range(4):
         for s in sorted((s for s in free_symbols(low) | free_symbols(high) if s in form.ranges), key=str):

@@ -714,7 +714,11 @@ class _Reader:
                 if isinstance(mine, Indexed) and self.kind.get(str(mine.base.label)) == "data":
                     name = str(mine.base.label)
                     if other in self.ranges and isinstance(c, Eq | Ne):
-                        self.limit_labels(name, self.ranges[other])
+                        self.labels.setdefault(name, [])
+                        lo, hi = self.ranges[other]
+                        if lo == 0 and isinstance(hi + 1, Symbol):
+                            # The index runs over all classes, and the label is one of them.
+                            self.limit_labels(name, (lo, hi))
                     elif not isinstance(other, Indexed) and not other.free_symbols <= self.counted():
                         self.as_value.setdefault(name, f"{self.place}, `{user}`")
             return relation(type(c), sides[0][0], sides[1][0])
