@@ -182,11 +182,14 @@ def recognise(expr: Any, notation: Notation) -> Any:
         return rebuild(expr, tuple(recognise(a, notation) for a in expr.args))
     body = recognise(expr.function, notation)
     limits = [tuple(lim) for lim in expr.limits]
-    for limit in list(limits):
-        found = _contracted(body, limit, notation) if not _depend(limits, limit) else None
-        if found is not None:
-            body = found
-            limits.remove(limit)
+    again = True
+    while again:
+        again = False
+        for limit in list(limits):
+            found = _contracted(body, limit, notation) if not _depend(limits, limit) else None
+            if found is not None:
+                body, again = found, True
+                limits.remove(limit)
     return Sum(body, *limits) if limits else body
 
 

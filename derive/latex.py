@@ -108,6 +108,9 @@ def _ascii(name: str) -> str:
 
 def spelled(name: str) -> tuple[str, tuple[str, ...]]:
     """A name as a symbol and the labels below it: ``W1`` is W with label 1, ``sigma_max`` is sigma with label max."""
+    stem = next((n for n in LETTERS if name.startswith(f"{n}_") and len(n) > 3), None)
+    if stem is not None:
+        return LETTERS[stem], tuple(map(_label, name[len(stem) :].split("_")[1:]))
     words = [w for w in _ascii(name).split("_") if w]
     accent = ""
     if len(words) > 1 and words[-1] in ACCENTS:
@@ -529,7 +532,9 @@ def prose(text: str, names: Mapping[str, str]) -> str:
             out.append(f"${_formula(tokens[at:end], names)}$")
             at = end
         else:
-            out.append(escape(tokens[at]))
+            signed = tokens[at] == "-" and "".join(tokens[max(at - 1, 0) : at]).strip(" (") == ""
+            number = at + 1 < len(tokens) and kinds[at + 1] in ("number", "name")
+            out.append("$-$" if signed and number else escape(tokens[at]))
             at += 1
     return "".join(out)
 

@@ -5,8 +5,9 @@ The numbers are rounded, so that pictures are the same on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,16 +102,16 @@ def loss_picture(loss: Loss, derivation: Derivation) -> Picture | None:
     if not np.all(np.isfinite(values)) or not np.all(np.isfinite(slopes)):
         return None
     curves = [
-        Curve("loss", "thick, blue!60!black", (_points(scores, values),)),
-        Curve("derivative", "thick, red!70!black, densely dashed", tuple(_jumps(scores, slopes))),
+        Curve("loss", "thick, blue!60!black", tuple(_visible([_points(scores, values)]))),
+        Curve("derivative", "thick, red!70!black, densely dashed", tuple(_visible(_jumps(scores, slopes)))),
     ]
     above = max([*values, *slopes])
     along = "score of the wrong class less that of the right one" if classes else "score, for the target 1"
     settings = [
-        "width=0.72\\linewidth", "height=5.2cm", "axis lines=left", f"xlabel={{{along}}}", "xmin=-3", "xmax=3.2",
-        f"ymax={_digits(min(above, 6) * 1.08)}", "legend pos=north west" if classes else "legend pos=north east",
+        "width=0.62\\linewidth", "height=5.2cm", "axis lines=left", f"xlabel={{{along}}}", "xmin=-3", "xmax=3.2",
+        f"ymax={_digits(min(above, 6) * 1.08)}", "legend pos=outer north east",
         "legend style={draw=none, fill=none, font=\\small}", "legend cell align=left", "label style={font=\\small}",
-        "tick label style={font=\\small}", "restrict y to domain=-20:6.5", "clip=false",
+        "tick label style={font=\\small}", "clip=false",
     ]  # fmt: skip
     what = "One example of two classes" if classes else "One example"
     caption = f"{what} with one feature of value 1: the loss and its derivative, computed by the generated code."
@@ -119,6 +120,18 @@ def loss_picture(loss: Loss, derivation: Derivation) -> Picture | None:
 
 def _points(along: Any, values: Sequence[float]) -> tuple[tuple[float, float], ...]:
     return tuple((float(a), float(b)) for a, b in zip(along, values, strict=True))
+
+
+#: What lies beyond is not drawn.
+FLOOR, CEILING = -20.0, 6.5
+
+
+def _visible(pieces: Iterable[tuple[tuple[float, float], ...]]) -> Iterator[tuple[tuple[float, float], ...]]:
+    """The parts of curves between floor and ceiling."""
+    for piece in pieces:
+        for inside, run in groupby(piece, key=lambda point: FLOOR <= point[1] <= CEILING):
+            if inside:
+                yield tuple(run)
 
 
 def _jumps(along: Any, values: Sequence[float]) -> Iterator[tuple[tuple[float, float], ...]]:
