@@ -90,7 +90,9 @@ def _floating(**arrays):
         found[name] = array
     kinds = [a.dtype for a in found.values() if a.dtype.kind in "fO"]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    return tuple(a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values())
+    return tuple(
+        a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values()
+    )
 
 
 def _exact(array: np.ndarray) -> bool:
@@ -112,7 +114,7 @@ def _sizes(**arrays) -> dict[str, int]:
         wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
         if len(shape) != len(expected):
             raise ValueError(f"{wanted}, not {shape}")
-        for size, entry in zip(shape, expected):
+        for size, entry in zip(shape, expected, strict=True):
             if entry is None:
                 continue
             symbol, added = entry if isinstance(entry, tuple) else (entry, 0)

@@ -4,7 +4,7 @@
 
     s[i,j] = W[j] @ X[i]
     L[i] = log sum_{j} exp(s[i,j]) - s[i,y[i]]
-    loss = 1/N sum_{i} L[i] + reg sum_{j} ||W[j]||^2
+    loss = 1/N sum_{i} L[i] + reg ||W||^2
 
 Shapes: W (C, D), X (N, D), y (N,).
 Labels, counted from 0: y.
@@ -63,7 +63,6 @@ def grad(W, X, y, *, reg=0.0) -> np.ndarray:
     W, X, y, reg = _arguments(W, X, y, reg)
     C = W.shape[0]
     N = X.shape[0]
-    dtype = W.dtype
     grad_W = 2 * reg * W
     # A block of rows stays in the cache between the products that read it.
     for rows in _row_blocks(X, C):
@@ -100,7 +99,6 @@ def loss_and_grad(W, X, y, *, reg=0.0) -> tuple[float, np.ndarray]:
     W, X, y, reg = _arguments(W, X, y, reg)
     C = W.shape[0]
     N = X.shape[0]
-    dtype = W.dtype
     loss = reg * np.vdot(W, W)
     grad_W = 2 * reg * W
     # A block of rows stays in the cache between the products that read it.
@@ -144,7 +142,9 @@ def _floating(**arrays):
         found[name] = array
     kinds = [a.dtype for a in found.values() if a.dtype.kind in "fO"]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    return tuple(a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values())
+    return tuple(
+        a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values()
+    )
 
 
 def _exact(array: np.ndarray) -> bool:
@@ -177,7 +177,7 @@ def _sizes(**arrays) -> dict[str, int]:
         wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
         if len(shape) != len(expected):
             raise ValueError(f"{wanted}, not {shape}")
-        for size, entry in zip(shape, expected):
+        for size, entry in zip(shape, expected, strict=True):
             if entry is None:
                 continue
             symbol, added = entry if isinstance(entry, tuple) else (entry, 0)

@@ -4,7 +4,7 @@
 
     s[i,j] = W[j] @ X[i]
     L[i] = sum_{j != y[i]} max(0, s[i,j] - s[i,y[i]] + delta)
-    loss = 1/N sum_{i} L[i] + reg sum_{j} ||W[j]||^2
+    loss = 1/N sum_{i} L[i] + reg ||W||^2
 
 Shapes: W (C, D), X (N, D), y (N,).
 Labels, counted from 0: y.
@@ -157,7 +157,9 @@ def _floating(**arrays):
         found[name] = array
     kinds = [a.dtype for a in found.values() if a.dtype.kind in "fO"]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    return tuple(a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values())
+    return tuple(
+        a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values()
+    )
 
 
 def _exact(array: np.ndarray) -> bool:
@@ -190,7 +192,7 @@ def _sizes(**arrays) -> dict[str, int]:
         wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
         if len(shape) != len(expected):
             raise ValueError(f"{wanted}, not {shape}")
-        for size, entry in zip(shape, expected):
+        for size, entry in zip(shape, expected, strict=True):
             if entry is None:
                 continue
             symbol, added = entry if isinstance(entry, tuple) else (entry, 0)

@@ -5,7 +5,7 @@
     h[i,m] = max(0, W1[m] @ X[i] + b1[m])
     s[i,j] = W2[j] @ h[i] + b2[j]
     L[i] = log sum_{j} exp(s[i,j]) - s[i,y[i]]
-    loss = 1/N sum_{i} L[i] + reg (sum_{m} ||W1[m]||^2 + sum_{j} ||W2[j]||^2)
+    loss = 1/N sum_{i} L[i] + reg (||W1||^2 + ||W2||^2)
 
 Shapes: W1 (H, D), b1 (H,), W2 (C, H), b2 (C,), X (N, D), y (N,).
 Labels, counted from 0: y.
@@ -200,7 +200,9 @@ def _floating(**arrays):
         found[name] = array
     kinds = [a.dtype for a in found.values() if a.dtype.kind in "fO"]
     dtype = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    return tuple(a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values())
+    return tuple(
+        a.astype(dtype, copy=False)[()] if a.ndim == 0 else a.astype(dtype, copy=False) for a in found.values()
+    )
 
 
 def _exact(array: np.ndarray) -> bool:
@@ -233,7 +235,7 @@ def _sizes(**arrays) -> dict[str, int]:
         wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
         if len(shape) != len(expected):
             raise ValueError(f"{wanted}, not {shape}")
-        for size, entry in zip(shape, expected):
+        for size, entry in zip(shape, expected, strict=True):
             if entry is None:
                 continue
             symbol, added = entry if isinstance(entry, tuple) else (entry, 0)
