@@ -177,7 +177,7 @@ def latex_tool() -> list[str]:
         return ["pdflatex", *quiet]
     raise MissingToolError(
         "derive report needs LaTeX: install latexmk and pdflatex "
-        "(Debian, Ubuntu: apt install texlive-latex-extra texlive-pictures lmodern latexmk; "
+        "(Debian, Ubuntu: apt install texlive-latex-extra texlive-fonts-recommended texlive-pictures lmodern latexmk; "
         "macOS: MacTeX; Windows: MiKTeX or TeX Live)"
     )
 
