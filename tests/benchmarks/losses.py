@@ -233,10 +233,10 @@ def with_jax(name: str, shape: tuple[int, ...]) -> Made:
 
 def with_torch(name: str, shape: tuple[int, ...]) -> Made:
     import torch
-    from timing import THREADS
+    from timing import threads
     from torch.nn import functional
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads())
     parameters, data = ([torch.from_numpy(a) for a in part] for part in problem(name, shape))
     for p in parameters:
         p.requires_grad_()

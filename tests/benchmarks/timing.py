@@ -17,16 +17,22 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-THREADS = 2
+_THREADS = "DERIVE_BENCHMARK_THREADS"
 
 
-def limit_threads() -> None:
-    """Give every library two threads; has to happen before they are imported."""
+def threads() -> int:
+    """The number of threads that every contestant has."""
+    return int(os.environ.get(_THREADS, "2"))
+
+
+def limit_threads(count: int) -> None:
+    """Give every library so many threads; has to happen before they are imported."""
+    os.environ[_THREADS] = str(count)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA"):
-        os.environ[f"{name}_NUM_THREADS"] = str(THREADS)
+        os.environ[f"{name}_NUM_THREADS"] = str(count)
     # XLA makes as many threads as there are cores that the process may use.
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=true"
     os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -45,21 +51,23 @@ class Contestant:
 
 
 def _work(pipe: Connection, contestant: Contestant, arguments: Sequence[Any]) -> None:
-    limit_threads()
+    limit_threads(threads())
     try:
         run, result = getattr(importlib.import_module(contestant.module), contestant.make)(*arguments)
     except ImportError as error:
         pipe.send(error)
         return
     pipe.send(result)
+    # Of one thread the processor's time is known, whatever else the machine does; of several only the wall clock's.
+    clock = time.process_time if threads() == 1 else time.perf_counter
     while seconds := pipe.recv():
         times = []
         start = time.perf_counter()
         # The first run of a turn finds the cache full of what others worked on: it is not counted.
         while len(times) < 3 or time.perf_counter() - start < seconds:
-            before = time.perf_counter()
+            before = clock()
             run()
-            times.append(time.perf_counter() - before)
+            times.append(clock() - before)
         pipe.send(times[1:])
 
 
@@ -119,5 +127,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores seen, {THREADS} threads each, load {os.getloadavg()[0]:.1f} at the start"
+    """What was measured on, and how."""
+    name, load = platform.processor() or platform.machine(), os.getloadavg()[0]
+    clock = "processor time" if threads() == 1 else "wall clock"
+    return f"{name}, {os.cpu_count()} cores; {threads()} threads a contestant, {clock}; load {load:.1f} at the start"
