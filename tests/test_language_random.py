@@ -283,6 +283,15 @@ def found():
         "a diagonal shifted on both axes": (log(Sum(exp(V[i - 1, i - 1] ** 2), (i, 1, N - 1))), []),
         "labels beside a shifted index": (Sum(V[y[i], i - 1] * u[i], (i, 1, N - 1)), []),
         "shifted labels beside an index": (log(Sum(exp(T[y[n + 1], n, k]), (n, 0, N - 2), (k, 0, D - 1))), []),
+        "an element left out of a shorter sum": (Sum(Piecewise((u[n], Ne(n, 1)), (0, True)), (n, 1, N - 1)), []),
+        "a label left out of a shorter sum": (
+            Sum(Max(0, b[l] * (1 - KroneckerDelta(l, y[i])), W[0, k] / 2), (l, 1, C - 1), i, k),
+            [],
+        ),
+        "a label left out of a sum that ends early": (
+            Sum(Piecewise((u[i] * b[l] ** 2, Ne(l, y[i])), (0, True)), (l, 0, C - 2), i),
+            [],
+        ),
         "labels outside a shorter sum": (Sum((1 - KroneckerDelta(j, y[n])) * b[j], (j, 1, C - 2), n), []),
         "labels outside a shorter sum, picked": (Sum(KroneckerDelta(j, y[n]) * b[j] * u[n], (j, 0, C - 2), n), []),
     }
