@@ -116,7 +116,7 @@ class _Module:
         imports += ["", *arrays] if imports else arrays
         exports = ['"Gradient"'] if len(self.gradients) > 1 else []
         exports += ['"grad"', '"loss"', '"loss_and_grad"']
-        about = self.derivation.loss.about or f"The loss {self.form.name}, generated from its statement."
+        about = in_docstring(self.derivation.loss.about) or f"The loss {self.form.name}, generated from its statement."
         return Page(
             banner=banner,
             title=about,
@@ -163,11 +163,12 @@ class _Module:
     def function(self, name: str, results: Sequence[str]) -> Function:
         arguments = self.argument_names
         inputs = {n: f"{n}_" for n in arguments if n in _CALLED}
-        reserved = set(_CALLED) | arguments | {s.name for s in self.form.sizes}
+        sizes = {s.name for s in self.form.sizes}
+        reserved = set(_CALLED) | arguments | sizes
         renamed = {}
         for o in self.definitions:
             renamed[o.name] = o.name
-            while renamed[o.name] in arguments or renamed[o.name] in _CALLED:
+            while renamed[o.name] in arguments | sizes or renamed[o.name] in _CALLED:
                 renamed[o.name] += "_"
         definitions = [Output(renamed[o.name], o.ref, o.order) for o in self.definitions]
         wanted = [renamed[r] for r in results]
@@ -240,11 +241,11 @@ class _Module:
             what = "integer labels" if v.labels is not None else "array_like" if v.shape else "float"
             yield f"{v.name} : {what}{', shape ' + shape_text(v) if v.shape else ''}"
             if v.name in meanings:
-                yield f"    {sentence(meanings[v.name])}"
+                yield f"    {sentence(in_docstring(meanings[v.name]))}"
         for n, default in self.form.hyperparameters:
             yield f"{n} : float{'' if default is None else f', default {default!r}'}"
             if n in meanings:
-                yield f"    {sentence(meanings[n])}"
+                yield f"    {sentence(in_docstring(meanings[n]))}"
         if name == "loss":
             return
         yield from ("", "Returns", "-------")
@@ -295,6 +296,11 @@ class _Module:
                     if slope != 1:
                         source = f"({source}) // {slope}" if rest != 0 else f"{source} // {slope}"
                     found[s] = source
+        if len(self.form.parameters) > 1 and any(v.name == "Gradient" for v in self.form.arguments):
+            raise StatementError(
+                f"loss '{self.form.name}', its declarations: generated code calls what `grad` returns `Gradient`; give the "
+                "argument another name"
+            )
         for name in sorted({s.name for s in self.form.sizes} | {n for n, _ in self.form.hyperparameters}):
             if name in _CALLED:
                 raise StatementError(
@@ -349,9 +355,12 @@ class _Module:
         numbers = [f'{n} = {"_count" if n in counts else "_number"}("{n}", {n})' for n, _ in form.hyperparameters]
         sizes = [s for s in form.sizes if s in needed]
         if sizes:
-            body.append(f"sizes = _sizes({entries})")
+            local = "sizes" if "sizes" not in names else "sizes_"
+            body.append(f"{local} = _sizes({entries})")
             known = {s for v in form.arguments for e in v.shape for s in e.free_symbols if entry_source(e) != "None"}
-            body += [f'{s.name} = sizes["{s.name}"]' if s in known else f"{s.name} = {self.sources[s]}" for s in sizes]
+            body += [
+                f'{s.name} = {local}["{s.name}"]' if s in known else f"{s.name} = {self.sources[s]}" for s in sizes
+            ]
         else:
             body.append(f"_sizes({entries})")
         body += numbers + after
@@ -429,6 +438,11 @@ def entry_source(size: Expr) -> str:
 def shape_text(v: Variable) -> str:
     inside = ", ".join(scalar_source(s)[0] for s in v.shape)
     return f"({inside}{',' if len(v.shape) == 1 else ''})"
+
+
+def in_docstring(text: str) -> str:
+    """Words of the user's as they may stand in a docstring."""
+    return text.replace("\\", "\\\\").replace('"', "'")
 
 
 def sentence(text: str) -> str:

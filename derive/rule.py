@@ -313,6 +313,11 @@ class UpdateRule:
     def __repr__(self) -> str:
         return f"UpdateRule({self.name!r}, {', '.join(self.text(e) for e in self.equations)})"
 
+    def _repr_latex_(self) -> str:
+        from derive.latex import rule_latex
+
+        return rule_latex(self)
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 

@@ -299,6 +299,8 @@ class _Reader:
             self.scalars.add(name)
 
     def check_name(self, name: str) -> None:
+        if name.startswith("_"):
+            raise self.refuse(f"`{name}` begins with an underscore; such names are kept for the generated code itself")
         if not name.isidentifier() or keyword.iskeyword(name):
             raise self.refuse(f"`{name}` must be a Python identifier, since it names an argument of the generated code")
 

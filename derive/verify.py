@@ -81,7 +81,14 @@ def verify(statement: Any) -> Any:
 
 
 def verify_derivation(derivation: Derivation) -> Verification:
-    """Check every step of a derivation."""
+    """Check every step of a derivation; once, for the build and the report ask for the same."""
+    if "verification" not in derivation.__dict__:
+        derivation.__dict__["verification"] = _verified(derivation)
+    known: Verification = derivation.__dict__["verification"]
+    return known
+
+
+def _verified(derivation: Derivation) -> Verification:
     form = derivation.form
     sizes = concrete_sizes(form)
     exact = dict.fromkeys(range(len(derivation.steps)), True)

@@ -119,7 +119,11 @@ def backwards(array: Any) -> Any:
 
 
 @every_module
-@pytest.mark.parametrize("layout", [np.asfortranarray, strided, backwards, lambda a: a.T.copy().T], ids=str)
+@pytest.mark.parametrize(
+    "layout",
+    [np.asfortranarray, strided, backwards, lambda a: a.T.copy().T],
+    ids=["fortran", "strided", "backwards", "transposed"],
+)
 @pytest.mark.parametrize("rows", [3, 3000])
 def test_step_updates_the_array_it_is_given_however_it_lies(
     module: ModuleType, layout: Callable[[Any], Any], rows: int
