@@ -298,8 +298,8 @@ class _Module:
                     found[s] = source
         if len(self.form.parameters) > 1 and any(v.name == "Gradient" for v in self.form.arguments):
             raise StatementError(
-                f"loss '{self.form.name}', its declarations: generated code calls what `grad` returns `Gradient`; give the "
-                "argument another name"
+                f"loss '{self.form.name}', its declarations: generated code calls what `grad` returns `Gradient`; "
+                "give the argument another name"
             )
         for name in sorted({s.name for s in self.form.sizes} | {n for n, _ in self.form.hyperparameters}):
             if name in _CALLED:
@@ -357,7 +357,8 @@ class _Module:
         if sizes:
             local = "sizes" if "sizes" not in names else "sizes_"
             body.append(f"{local} = _sizes({entries})")
-            known = {s for v in form.arguments for e in v.shape for s in e.free_symbols if entry_source(e) != "None"}
+            stated = [e for v in form.arguments for e in v.shape if entry_source(e) != "None"]
+            known = {s for e in stated for s in e.free_symbols}
             body += [
                 f'{s.name} = {local}["{s.name}"]' if s in known else f"{s.name} = {self.sources[s]}" for s in sizes
             ]
