@@ -76,7 +76,8 @@ class _Module:
         self.named: dict[int, str] = {}
         self.optional: set[int] = set()
         for o in self.definitions:
-            if o.ref.node.number not in self.named:
+            # A number has no name, whatever happens to be equal to it.
+            if o.ref.node.number not in self.named and o.ref.node.op not in ("scalar", "input"):
                 self.named[o.ref.node.number] = o.name
                 if o.name not in stated:
                     self.optional.add(o.ref.node.number)

@@ -50,7 +50,7 @@ from sympy.tensor.indexed import Indexed
 
 from derive.notation import LogSumExp, Sigmoid, Softplus, Where, free_symbols, multiply, rebuild, substitute, sum_over
 from derive.program import Axis, Graph, Ref, Update
-from derive.rewrite import Term, about_indices, guard, opened, terms
+from derive.rewrite import Term, about_indices, guard, opened, range_of, terms
 from derive.statement import Definition, Form, at_most
 
 __all__ = ["Lowering"]
@@ -407,6 +407,10 @@ class Lowering:
                 for a, e in ((c.lhs, c.rhs), (c.rhs, c.lhs)):
                     if not isinstance(a, Symbol) or a not in self.axes or a in free_symbols(e):
                         continue
+                    axis = self.axes[a]
+                    if range_of(e, axis.lo, expand(axis.lo + axis.size - 1), self.form):
+                        # The position may lie outside, and then there is nothing to clear.
+                        continue
                     where = {s for s in free_symbols(e) if s in self.axes}
                     chosen = self.covering(refs, where | {a})
                     if chosen is not None:
@@ -434,6 +438,7 @@ class Lowering:
     def clear(self, ref: Ref, index: Symbol, at: Expr, scope: list[Symbol]) -> Ref:
         positions: list[Position] = []
         args = [ref]
+        at = expand(at - self.axes[index].lo)
         for n in ref.names:
             if n == index:
                 if self.constant(at):
@@ -582,6 +587,12 @@ class Lowering:
                 args.append(self.integer(x if start == 0 else x - start, scope))
                 positions.append(("gather", len(args) - 1))
         names = [p[1] for p in positions if p[0] == "slice"]
+        whole = all(
+            p[0] == "slice" and p[2] == 0 and self.axes[p[1]].size == self.axes[n].size
+            for p, n in zip(positions, ref.names, strict=True)
+        )
+        if whole:
+            return Ref(ref.node, tuple(names))
         for r in args[1:]:
             names.extend(r.names)
         return self.graph.make(

@@ -994,7 +994,9 @@ class Writer:
         index, order = self.index(node, entries, sizes, list(dict.fromkeys(prefer)))
         text = self.fit_text([value], partial(self.text, value, where, tuple(order)), len(name) + len(index) + 14)
         if update.repeated:
-            where_to = f"np.s_[{index}]" if ":" in index else f"({index})" if "," in index else index
+            # A slice among the positions has to be written as one; not so a slice inside an array of positions.
+            outside = re.sub(r"\[[^\[\]]*\]", "", index)
+            where_to = f"np.s_[{index}]" if ":" in outside else f"({index})" if "," in outside else index
             self.lines.append(f"np.add.at({name}, {where_to}, {text[0]})")
         elif is_negative(text):
             self.lines.append(f"{name}[{index}] -= {text[0][1:]}")
