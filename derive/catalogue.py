@@ -107,6 +107,8 @@ def require_distinct(statements: Iterable[Statement], place: str = "") -> None:
             raise StatementError(f"{what}: there is another statement with the name {other!r}")
 
 
+_FOUNDATIONS = frozenset({"jinja2", "markupsafe", "mpmath", "numpy", "sympy"})
+
 # -- executing a file ------------------------------------------------------------------------------
 
 
@@ -161,9 +163,15 @@ def _statements(module: types.ModuleType) -> tuple[list[Statement], list[str]]:
     for item in _items_of(module):
         if isinstance(item, Loss | UpdateRule):
             found.setdefault(id(item), item)
-    others = [m for m in list(sys.modules.values()) if m is not module and m is not None]
+    others = [m for n, m in list(sys.modules.items()) if m is not module and m is not None and _may_hold_statements(n)]
     elsewhere = {id(item) for m in others for item in _items_of(m)} & set(found)
     return [s for i, s in found.items() if i not in elsewhere], [s.name for i, s in found.items() if i in elsewhere]
+
+
+def _may_hold_statements(module: str) -> bool:
+    """Whether a module can be one that makes statements: not one of Python's, nor of what this package stands on."""
+    package = module.partition(".")[0]
+    return package == "__main__" or package not in sys.stdlib_module_names | _FOUNDATIONS
 
 
 def _items_of(module: types.ModuleType) -> Iterator[Any]:
