@@ -56,7 +56,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],  # shrinking costs minutes, and statements are short as they are
 )
 SETTINGS = settings(
-    settings.get_profile("random statements"), max_examples=int(os.environ.get("RANDOM_STATEMENTS", "120"))
+    settings.get_profile("random statements"), max_examples=int(os.environ.get("RANDOM_STATEMENTS", "80"))
 )
 
 N, C, D = symbols("N C D", integer=True, positive=True)
