@@ -86,7 +86,9 @@ from sympy import (
     S,
     Sum,
     Symbol,
+    binomial,
     cancel,
+    combsimp,
     exp,
     expand,
     expand_power_base,
@@ -232,6 +234,8 @@ NORMAL_FORMS: tuple[tuple[str, Callable[[Expr], Expr]], ...] = (
     ("take last terms out of sums", lambda e: powsimp(expand(_merge_sums(expand(e))))),
     ("take squares out of roots", _roots_split),
     ("bring to a common denominator", _common_denominator),
+    ("gather powers", powsimp),
+    ("write binomials as quotients of products", combsimp),
     ("simplify", lambda e: simplify(_roots_split(e))),
 )
 
@@ -242,7 +246,7 @@ def vanishing(what: str, expr: Expr) -> ProofStep:
         return ProofStep(what, expr, S.Zero)
     after = expr
     for how, normal_form in NORMAL_FORMS:
-        if how.endswith("sums") and not expr.has(Sum):
+        if (how.endswith("sums") and not expr.has(Sum)) or ("binomials" in how and not expr.has(binomial)):
             continue
         after = normal_form(expr)
         if after == 0:
@@ -455,7 +459,8 @@ class ClosedForm(Claim):
     because : sequence of ProofStep
         How the recurrence was reached, for the reader (see :func:`expectation`).
 
-    Where the recurrence holds no other sequence, SymPy solves it. In any case the claim is proved by induction.
+    Where the recurrence holds no other sequence and its coefficients are constant, SymPy solves it. In any case the
+    claim is proved by induction.
     """
 
     title: str
@@ -485,7 +490,7 @@ class ClosedForm(Claim):
         t = sequence.args[0]
         yield from self.because
         others = {a.func for a in recurrence.atoms(AppliedUndef)} - {sequence.func}
-        if not others and not recurrence.has(Sum):
+        if not others and not recurrence.has(Sum) and _constant_coefficients(sequence, recurrence):
             start = {sequence.func(n): value for n, value in self._starts.items()}
             found = _solved(sequence, recurrence, start)
             if found is None:
@@ -692,6 +697,14 @@ class NoConstant(Claim):
             where = ", ".join(f"{text(k)} = {text(v)}" for k, v in exact.items())
             yield ProofStep(f"At {where}", needed, values[-1])
         _different(values[0], values[1])
+
+
+def _constant_coefficients(sequence: AppliedUndef, recurrence: Expr) -> bool:
+    """Whether the step number stands in no factor of an earlier value: solving is slow otherwise, and tells little."""
+    earlier = [a for a in recurrence.atoms(AppliedUndef) if a.func == sequence.func]
+    stand_ins = {a: sympy.Dummy(f"v{n}") for n, a in enumerate(sorted(earlier, key=str))}
+    plain = recurrence.subs(stand_ins)
+    return not any(plain.diff(v).has(sequence.args[0]) for v in stand_ins.values())
 
 
 def _solved(sequence: AppliedUndef, recurrence: Expr, start: Mapping[Any, Expr]) -> Expr | None:
