@@ -75,7 +75,7 @@ from derive.rewrite import (
     tidy_inner,
     unfactored,
 )
-from derive.stable import stabilise
+from derive.stable import confined, stabilise
 from derive.statement import Definition, Form, Loss, Variable, letter, read
 
 __all__ = ["CHAIN_RULE", "LEMMA", "Case", "Derivation", "ExampleGradient", "Step", "differentiate"]
@@ -589,7 +589,7 @@ class _Deriver:
         for d in named.definitions:
             if d.name in old:
                 self.restate("name a sum", d, d.rhs, before=old[d.name].rhs)
-        return named
+        return confined(named)
 
     def restate(self, rule: str, d: Definition, after: Expr, before: Expr | None = None) -> None:
         before = d.rhs if before is None else before

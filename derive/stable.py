@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sympy import Add, Expr, Mul, Pow, S, Sum, Symbol, exp, log
+from sympy import Add, And, Basic, Expr, Mul, Pow, S, Sum, Symbol, exp, log
 from sympy.tensor.indexed import Indexed
 
 from derive.notation import LogSumExp, Sigmoid, Softplus, Where, free_symbols, rebuild, substitute, with_limits
+from derive.rewrite import about_indices
 from derive.statement import Definition, Form
 
-__all__ = ["stabilise"]
+__all__ = ["confined", "stabilise"]
 
 
 def stabilise(form: Form) -> Iterator[tuple[str, Definition, tuple[Definition, ...]]]:
@@ -217,3 +218,35 @@ def _exp(exponent: Expr) -> Expr:
             if isinstance(-a, Softplus) and exponent - a == (-a).args[0]:
                 return Sigmoid((-a).args[0])
     return exp(exponent)
+
+
+def confined(form: Form) -> Form:
+    """Exponentials that are only ever read under a condition on their indices, computed under that condition alone.
+
+    The probabilities of a causal attention are named for all pairs and summed below the diagonal; above it they may be
+    infinite, and zero times infinity is not a number.
+    """
+    definitions = list(form.definitions)
+    for position, d in enumerate(definitions):
+        if not d.indices or not d.rhs.has(exp) or isinstance(d.rhs, LogSumExp):
+            continue
+        uses = [conditions for later in definitions[position + 1 :] for conditions in _uses(later.rhs, d)]
+        common = set.intersection(*uses) if uses else set()
+        if common:
+            together = And(*sorted(common, key=lambda c: c.sort_key()))
+            definitions[position] = Definition(d.name, d.indices, Where(together, d.rhs, 0), d.sizes)
+    return form.with_definitions(definitions)
+
+
+def _uses(expr: Basic, d: Definition, known: tuple[Basic, ...] = ()) -> Iterator[set[Basic]]:
+    """For each element of a definition's array in an expression: the conditions under which it is read."""
+    if isinstance(expr, Where) and expr.no == 0 and about_indices(expr.condition):
+        yield from _uses(expr.yes, d, (*known, *And.make_args(expr.condition)))
+        return
+    if isinstance(expr, Indexed) and str(expr.base.label) == d.name:
+        index = dict(zip(expr.indices, d.indices, strict=True))
+        plain = len(index) == len(d.indices) and all(isinstance(e, Symbol) for e in index)
+        yield {substitute(c, index) for c in known if plain and free_symbols(c) <= set(index)}
+        return
+    for part in expr.args:
+        yield from _uses(part, d, known)
