@@ -291,7 +291,7 @@ def test_the_wrong_class_at_ten_thousand_costs_twenty_thousand():
 
 
 def test_masked_places_may_overflow():
-    """A causal mask: probabilities are named for all pairs and used below the diagonal; elsewhere they may be infinite."""
+    """Probabilities under a causal mask are named for all pairs; above the diagonal, unused, they may be infinite."""
     case, module = built("causal_attention")
     q, key, v, x = case.draw(0)
     value, gradient = module.loss_and_grad(100 * q, 100 * key, v, x)
@@ -612,6 +612,38 @@ def test_named_quantities_keep_their_names(name, quantities):
     source = inspect.getsource(built(name)[1].loss_and_grad)
     for quantity in quantities:
         assert re.search(rf"^\s+{quantity} = ", source, re.MULTILINE), f"{quantity} is not assigned in\n{source}"
+
+
+def test_long_names():
+    """Names of any length: printed lines are broken where Python allows it."""
+    m, r = symbols("length_of_the_signal_in_samples number_of_filter_coefficients", integer=True, positive=True)
+    signal = IndexedBase("the_signal_as_it_was_recorded_in_the_field", shape=(m,))
+    taps = IndexedBase("coefficients_of_the_filter_that_is_learnt", shape=(r,))
+    at, tap = Idx("position_in_the_signal", m - r + 1), Idx("coefficient", r)
+    squared = Sum(Sum(taps[tap] * signal[at + tap], tap) ** 2, at) / (m - r + 1)
+    module = derive.compile(Loss("a_loss_with_a_rather_long_name_to_begin_with", squared, wrt=[taps, signal]))
+    value = module.loss(np.array([1.0, -1.0]), np.array([1.0, 2.0, 4.0]))
+    assert value == pytest.approx((1 + 4) / 2)
+
+
+@pytest.mark.parametrize("letter", ["loss", "rows", "i", "s", "grad_W", "n", "count", "X_rows", "value", "sizes"])
+def test_sizes_with_names_of_the_printed_code(letter):
+    """A size may have any name: the code keeps it apart from its own, or the statement is refused."""
+    size = Symbol(letter, integer=True, positive=True)
+    e = Idx("e", size)
+    A, v, c = IndexedBase("A", shape=(size, D)), IndexedBase("v", shape=(size,)), IndexedBase("c", shape=(D,))
+    softened = Sum(log(1 + exp(-v[e] * Sum(A[e, k] * c[k], k))), e) / size
+    try:
+        module = derive.compile(Loss("letters", softened, wrt=[c], data=[A, v]))
+    except StatementError as refusal:
+        assert letter in str(refusal)  # noqa: PT017 - both answers are right
+        return
+    rng = np.random.default_rng(4)
+    given = rng.normal(size=3), rng.normal(size=(5, 3)), rng.choice([-1.0, 1.0], 5)
+    margins = given[2] * (given[1] @ given[0])
+    value, gradient = module.loss_and_grad(*given)
+    assert value == pytest.approx(np.mean(np.logaddexp(0, -margins)))
+    assert_close(gradient, -(given[2] / (1 + np.exp(margins))) @ given[1] / 5)
 
 
 def test_one_statement_compiles_to_the_same_text_twice():
