@@ -13,6 +13,7 @@ quotients, errors and steps found.
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ from sympy.core.function import AppliedUndef
 
 from derive.errors import VerificationError
 from derive.files import SHARED, banner
+from derive.numerical_guards import _value, _working_copy
 
 __all__ = ["CENTRAL", "FORWARD", "Difference", "NumericalPage", "Step", "numerical_page", "page", "verify"]
 
@@ -269,8 +271,7 @@ class FunctionPage:
     float64_step: str
     smallest_error: str
     calls: str
-    before: tuple[str, ...]
-    loop: tuple[str, ...]
+    body: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,9 @@ class NumericalPage:
     """What the template of generated/numerical.py places."""
 
     banner: str
+    exports: str
     functions: tuple[FunctionPage, ...]
+    guards: tuple[str, ...]
 
 
 _VALUE_NAMES: Final = {h: "ahead", Integer(0): "here", -h: "behind"}
@@ -287,7 +290,10 @@ _POINTS: Final = {h: "center + h", Integer(0): "center", -h: "center - h"}
 
 def numerical_page(heading: str) -> NumericalPage:
     """The page of generated/numerical.py."""
-    return NumericalPage(heading, (_function_page("gradient", CENTRAL), _function_page("forward_gradient", FORWARD)))
+    functions = (_function_page("gradient", CENTRAL), _function_page("forward_gradient", FORWARD))
+    exports = ", ".join(sorted(f'"{f.name}"' for f in functions))
+    guards = tuple(inspect.getsource(f).rstrip("\n") for f in (_working_copy, _value))
+    return NumericalPage(heading, exports, functions, guards)
 
 
 def page() -> dict[str, str]:
@@ -321,8 +327,14 @@ def _function_page(name: str, difference: Difference) -> FunctionPage:
         float64_step=f"{difference.float64_step:.1e}",
         smallest_error=f"{float(difference.smallest_error.subs(at_size_one)):.0e}",
         calls=calls,
-        before=tuple(before),
-        loop=tuple(loop),
+        body=(
+            "point = _working_copy(x, h)",
+            "slope = np.empty_like(point)",
+            *before,
+            "for index in np.ndindex(point.shape):",
+            *(f"    {line}" for line in loop),
+            "return slope",
+        ),
     )
 
 

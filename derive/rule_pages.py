@@ -30,7 +30,6 @@ COPIED = "# --- Copied from here on ---"
 class PageFunction:
     """A function of the page, in finished lines."""
 
-    name: str
     signature: tuple[str, ...]
     summary: str
     docstring: tuple[str, ...]
@@ -64,7 +63,7 @@ def contents(rule: UpdateRule, source: str) -> RulePage:
     if rule.shows_gradient_point:
         functions.insert(1, _lookahead(rule))
     modules = imports("\n".join(line for f in functions for line in f.body))
-    names = sorted(["State", *(f.name for f in functions)])
+    names = sorted(["State", *(f.signature[0].removeprefix("def ").partition("(")[0] for f in functions)])
     title, *about = _paragraph(rule.about or f"The update rule {rule.name}.", 112)
     return RulePage(
         banner=banner(source),
@@ -230,7 +229,6 @@ def _init(rule: UpdateRule) -> PageFunction:
 
     fields = [*(f"{s.name}={first(s.start)}" for s in rule.state), *(["t=0"] if rule.counts_steps else [])]
     return PageFunction(
-        "init",
         laid_out("def init(", ["params: Any"], ") -> State:"),
         "The state before the first step.",
         ("Parameters", "----------", "params : ndarray of floats, any shape"),
@@ -249,7 +247,6 @@ def _update(rule: UpdateRule) -> PageFunction:
         *laid_out(f"return np.asarray({new_params}), State(", fields, ")", indent=4),
     ]
     return PageFunction(
-        "update",
         laid_out(
             "def update(",
             ["params: Any", "grad: Any", "state: State", *_keywords(rule.hyperparameters)],
@@ -269,7 +266,6 @@ def _step(rule: UpdateRule) -> PageFunction:
         *(["state.t = t"] if rule.counts_steps else []),
     ]
     return PageFunction(
-        "step",
         laid_out(
             "def step(",
             ["params: NDArray[Any]", "grad: Any", "state: State", *_keywords(rule.hyperparameters)],
@@ -292,7 +288,6 @@ def _lookahead(rule: UpdateRule) -> PageFunction:
     names = {x: "params", t: "(state.t + 1)", **{s.symbol: f"state.{s.name}" for s in rule.state}}
     point = written(tree(rule.gradient_at, rule.ordering), NUMPY, names)
     return PageFunction(
-        "lookahead",
         laid_out("def lookahead(", ["params: Any", "state: State", *_keywords(own)], ") -> NDArray[Any]:"),
         "Where ``update`` and ``step`` want the gradient to be taken.",
         ("Parameters", "----------", "params : ndarray of floats, any shape", "state : State", *_options(rule, own)),

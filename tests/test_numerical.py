@@ -82,11 +82,11 @@ def test_the_printed_line_is_the_quotient():
 def test_every_field_of_the_page_is_used():
     template = (TEMPLATES / "numerical.py.jinja").read_text(encoding="utf-8")
     for field in ("name", "kind", "default_step", "quotient", "truncation", "rounding", "best_step", "float64_step",
-                  "smallest_error", "calls", "before", "loop"):  # fmt: skip
+                  "smallest_error", "calls", "body"):  # fmt: skip
         assert f"function.{field}" in template
     assert {f.name for f in difference.FunctionPage.__dataclass_fields__.values()} == {
         "name", "kind", "default_step", "quotient", "truncation", "rounding", "best_step", "float64_step",
-        "smallest_error", "calls", "before", "loop",
+        "smallest_error", "calls", "body",
     }  # fmt: skip
 
 
