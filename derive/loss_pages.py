@@ -17,6 +17,7 @@ from sympy import Expr, Integer, Symbol, expand
 from derive import arguments
 from derive.blocks import plan
 from derive.differentiate import Derivation, differentiate, gradient_name
+from derive.economy import Economy
 from derive.errors import StatementError
 from derive.lower import Lowering
 from derive.numbering import equation_numbers
@@ -171,10 +172,17 @@ class _Module:
             renamed[o.name] = o.name
             while renamed[o.name] in arguments | sizes or renamed[o.name] in _CALLED:
                 renamed[o.name] += "_"
-        definitions = [Output(renamed[o.name], o.ref, o.order) for o in self.definitions]
+        economy = Economy(self.lowering.graph, [o.ref.node for o in self.definitions if o.name in results])
+        definitions = [Output(renamed[o.name], economy.use(o.ref), o.order) for o in self.definitions]
         wanted = [renamed[r] for r in results]
-        named = {number: renamed[n] for number, n in self.named.items()}
-        writer = Writer(named=named, reserved=reserved | set(renamed.values()), optional=self.optional, inputs=inputs)
+        named: dict[int, str] = {}
+        optional: set[int] = set()
+        for o, d in zip(self.definitions, definitions, strict=True):
+            if self.named.get(o.ref.node.number) == o.name:
+                named.setdefault(d.ref.node.number, d.name)
+                if o.ref.node.number in self.optional:
+                    optional.add(d.ref.node.number)
+        writer = Writer(named=named, reserved=reserved | set(renamed.values()), optional=optional, inputs=inputs)
         if name == "loss_and_grad":
             writer.numbers = {
                 renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed

@@ -401,11 +401,14 @@ class Writer:
         """Give a node a line of its own."""
         if node.number in self.variables:
             return
-        for child, _ in node.args:
+        gives_way = self.gives_way(node)
+        for child, _ in node.args[0][0].args if gives_way else node.args:
             self.prepare(child)
         name = name or self.named.get(node.number) or self.invent(node)
         layout = layout if layout is not None else node.order
-        if node.op == "clear":
+        if gives_way:
+            self.write_changed(node, name, layout)
+        elif node.op == "clear":
             self.write_clear(node, name, layout)
         elif node.op == "scatter":
             self.write_scatter(node, name, layout)
@@ -983,6 +986,36 @@ class Writer:
                 self.line(name, source[0])
         else:
             self.line(name, f"np.zeros({shape}, dtype)")
+        for update in node.info[1:]:
+            self.write_update(node, name, layout, update)
+
+    def gives_way(self, node: Node) -> bool:
+        """Whether the array that a scatter adds to is needed by its first update at most, and may change in place."""
+        if node.op != "scatter" or not node.info or node.info[0] != ("onto",):
+            return False
+        (base, where), update = node.args[0], node.info[1]
+        value = node.args[update.value][0]
+
+        def inside(n: Node) -> bool:
+            """Whether nothing but the update reads a node."""
+            users = self.users.get(n.number, [])
+            return self.uses.get(n.number) == len(users) and all(
+                (user is node and n in (base, value))
+                or (len(self.users.get(user.number, [])) == 1 and user.number not in self.named and inside(user))
+                for user in users
+            )
+
+        fresh = base.op in ("map", "contract") and base.number not in self.variables and not self.pythonic(base)
+        return fresh and base.number not in self.named and len(set(where)) == node.rank == base.rank and inside(base)
+
+    def write_changed(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
+        """A scatter onto an array that becomes its result."""
+        base, where = node.args[0]
+        self.line(name, self.fit_text([base], partial(self.text, base, where, layout), len(name) + 3)[0])
+        axis_of = {p: k for k, p in enumerate(where)}
+        self.variables[base.number] = (name, tuple(axis_of[p] for p in layout))
+        for child, _ in node.args[1:]:
+            self.prepare(child)
         for update in node.info[1:]:
             self.write_update(node, name, layout, update)
 

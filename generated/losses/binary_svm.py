@@ -96,9 +96,9 @@ def loss_and_grad(w, X, y, *, reg=0.0) -> tuple[float, np.ndarray]:
     for rows in _row_blocks(X):
         X_rows, y_rows = X[rows], y[rows]
         s = X_rows @ w  # (1)
-        margin = 1 - s * y_rows
-        grad_s = -np.where(margin > 0, y_rows, 0) / N  # (3)
-        loss += np.maximum(0, margin).sum() / N  # (2)
+        hinge = np.maximum(0, 1 - s * y_rows)
+        grad_s = -np.where(hinge > 0, y_rows, 0) / N  # (3)
+        loss += hinge.sum() / N  # (2)
         grad_w += X_rows.T @ grad_s  # (4)
     return float(loss), grad_w
 

@@ -80,7 +80,7 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
         hinge = np.maximum(0, s - s[i, y_rows][:, None] + delta)
         hinge[i, y_rows] = 0
         grad_s = 2 * hinge / N
-        grad_s[i, y_rows] -= 2 * hinge.sum(axis=1) / N
+        grad_s[i, y_rows] -= grad_s.sum(axis=1)
         grad_W += grad_s.T @ X_rows
     return grad_W
 
@@ -118,13 +118,10 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
         s = X_rows @ W.T  # (1)
         i = np.arange(n)
         hinge = np.maximum(0, s - s[i, y_rows][:, None] + delta)
-        hinge_squared = hinge**2
-        hinge_squared[i, y_rows] = 0
-        L = hinge_squared.sum(axis=1)  # (2)
-        hinge_masked = hinge.copy()
-        hinge_masked[i, y_rows] = 0
-        grad_s = 2 * hinge_masked / N
-        grad_s[i, y_rows] -= 2 * hinge_masked.sum(axis=1) / N  # (4)
+        hinge[i, y_rows] = 0
+        L = np.sum(hinge**2, axis=1)  # (2)
+        grad_s = 2 * hinge / N
+        grad_s[i, y_rows] -= grad_s.sum(axis=1)  # (4)
         loss += L.sum() / N  # (3)
         grad_W += grad_s.T @ X_rows  # (5)
     return float(loss), grad_W

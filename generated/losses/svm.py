@@ -81,7 +81,7 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
         active = (s - s[i, y_rows][:, None] + delta > 0).astype(dtype)
         active[i, y_rows] = 0
         grad_s = active / N
-        grad_s[i, y_rows] -= active.sum(axis=1) / N
+        grad_s[i, y_rows] -= grad_s.sum(axis=1)
         grad_W += grad_s.T @ X_rows
     return grad_W
 
@@ -119,14 +119,11 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
         n = len(X_rows)
         s = X_rows @ W.T  # (1)
         i = np.arange(n)
-        margin = s - s[i, y_rows][:, None] + delta
-        hinge = np.maximum(0, margin)
+        hinge = np.maximum(0, s - s[i, y_rows][:, None] + delta)
         hinge[i, y_rows] = 0
         L = hinge.sum(axis=1)  # (2)
-        active = (margin > 0).astype(dtype)
-        active[i, y_rows] = 0
-        grad_s = active / N
-        grad_s[i, y_rows] -= active.sum(axis=1) / N  # (4)
+        grad_s = (hinge > 0).astype(dtype) / N
+        grad_s[i, y_rows] -= grad_s.sum(axis=1)  # (4)
         loss += L.sum() / N  # (3)
         grad_W += grad_s.T @ X_rows  # (5)
     return float(loss), grad_W

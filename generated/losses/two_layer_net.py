@@ -97,18 +97,17 @@ def grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> Gradient:
     grad_W2 = 2 * reg * W2
     grad_b2 = np.zeros((C,), dtype)
     # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, H, C):
+    for rows in _row_blocks(X, C, H):
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        h_input = X_rows @ W1.T + b1
-        h = np.maximum(0, h_input)
+        h = np.maximum(0, X_rows @ W1.T + b1)
         s = h @ W2.T + b2
         exp_s = np.exp(s - s.max(axis=1)[:, None])
         grad_s = exp_s / exp_s.sum(axis=1)[:, None] / N
         i = np.arange(n)
         grad_s[i, y_rows] -= 1 / N
         grad_h = grad_s @ W2
-        grad_X_W1 = np.where(h_input > 0, grad_h, 0)
+        grad_X_W1 = np.where(h > 0, grad_h, 0)
         grad_W1 += grad_X_W1.T @ X_rows
         grad_b1 += grad_X_W1.sum(axis=0)
         grad_W2 += grad_s.T @ h
@@ -156,8 +155,7 @@ def loss_and_grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> tuple[float, Gradient]:
     for rows in _row_blocks(X, C, H):
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        h_input = X_rows @ W1.T + b1
-        h = np.maximum(0, h_input)  # (1)
+        h = np.maximum(0, X_rows @ W1.T + b1)  # (1)
         s = h @ W2.T + b2  # (2)
         s_max = s.max(axis=1)
         exp_s = np.exp(s - s_max[:, None])
@@ -168,7 +166,7 @@ def loss_and_grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> tuple[float, Gradient]:
         grad_s[i, y_rows] -= 1 / N  # (7)
         grad_h = grad_s @ W2  # (8)
         loss += L.sum() / N  # (4)
-        grad_X_W1 = np.where(h_input > 0, grad_h, 0)  # (9)
+        grad_X_W1 = np.where(h > 0, grad_h, 0)  # (9)
         grad_W1 += grad_X_W1.T @ X_rows  # (10)
         grad_b1 += grad_X_W1.sum(axis=0)  # (11)
         grad_W2 += grad_s.T @ h  # (12)

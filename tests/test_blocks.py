@@ -1,0 +1,105 @@
+"""Row blocks and saved passes change the time a loss takes, and nothing else."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+import derive
+from derive.catalogue import find
+
+NAMES = ("svm", "squared_hinge_svm", "softmax", "logistic", "two_layer_net", "ridge")
+
+
+def problem(name: str, count: int, dtype: Any = np.float64) -> tuple[list[Any], list[Any]]:
+    random = np.random.default_rng(3)
+    width, hidden, classes = 40, 6, 5
+    data = random.standard_normal((count, width)).astype(dtype)
+    labels = random.integers(0, classes, count)
+    if name in ("logistic", "ridge"):
+        return [random.standard_normal(width).astype(dtype)], [
+            data,
+            np.sign(random.standard_normal(count)).astype(dtype),
+        ]
+    if name == "two_layer_net":
+        shapes = [(hidden, width), (hidden,), (classes, hidden), (classes,)]
+        return [random.standard_normal(s).astype(dtype) for s in shapes], [data, labels]
+    return [random.standard_normal((classes, width)).astype(dtype)], [data, labels]
+
+
+def flat(result: Any) -> Any:
+    value, gradient = result
+    parts = gradient if isinstance(gradient, tuple) else (gradient,)
+    return np.concatenate([[value], *(np.ravel(p) for p in parts)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_do_not_depend_on_the_block_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = derive.compile(find(name))
+    parameters, data = problem(name, 101)
+    monkeypatch.setattr(module, "_row_blocks", lambda array, *widths: [slice(0, len(array))])
+    whole = flat(module.loss_and_grad(*parameters, *data, reg=0.1))
+    for size in (1, 7, 100):
+        blocks = [slice(k, min(k + size, 101)) for k in range(0, 101, size)]
+        monkeypatch.setattr(module, "_row_blocks", lambda array, *widths, blocks=blocks: blocks)
+        np.testing.assert_allclose(
+            flat(module.loss_and_grad(*parameters, *data, reg=0.1)), whole, rtol=1e-12, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_cover_every_row_once(name: str) -> None:
+    module = derive.compile(find(name))
+    for count in (1, 2, 1000, 12_345):
+        blocks = module._row_blocks(np.zeros((count, 999), np.float32), 10, 1000)
+        assert np.array_equal(np.concatenate([np.arange(count)[b] for b in blocks]), np.arange(count))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_working_memory_does_not_grow_with_the_number_of_examples(name: str) -> None:
+    module = derive.compile(find(name))
+    peaks = []
+    for count in (100_000, 400_000):
+        parameters, data = problem(name, count, np.float32)
+        if data[1].dtype.kind == "i":
+            data[1] = data[1].astype(np.intp)
+        tracemalloc.start()
+        module.loss_and_grad(*parameters, *data, reg=0.1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_a_hinge_is_computed_once_and_in_place() -> None:
+    """The mask of the gradient comes from the hinge of the loss: no margin, no second clearing, no copy."""
+    import inspect
+
+    lines = inspect.getsource(derive.compile(find("svm")).loss_and_grad).splitlines()
+    inside = [line.strip() for line in lines if line.startswith("        ")]
+    assert sum("[i, y_rows] = 0" in line for line in inside) == 1
+    assert not any("copy()" in line or "margin" in line for line in inside)
+
+
+@pytest.mark.parametrize("name", ["svm", "squared_hinge_svm", "two_layer_net"])
+def test_rewrites_of_the_program_leave_results_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties included: small integers put many margins on the kink exactly."""
+    from derive.economy import Economy
+    from derive.render import module_text
+
+    def module(text: str) -> Any:
+        space: dict[str, Any] = {"__name__": "plain"}
+        exec(text, space)
+        return space
+
+    short = module_text(find(name))
+    monkeypatch.setattr(Economy, "use", lambda self, ref: ref)
+    plain = module_text(find(name))
+    assert short != plain
+    parameters, data = problem(name, 60)
+    parameters = [np.round(p) for p in parameters]
+    data[0] = np.round(data[0])
+    results = [flat(module(text)["loss_and_grad"](*parameters, *data, reg=0.5)) for text in (short, plain)]
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-12, atol=1e-12)
