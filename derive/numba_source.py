@@ -145,7 +145,6 @@ class _Loop:
             *(f"    {array_of[a]}[{k}] = {self.names[new(a)]}" for a in array_of if a != g),
         ]
         return PageFunction(
-            "_elements",
             (_DECORATOR.format(""), *self.signature("_elements")),
             "The equations, element by element.",
             (),
@@ -162,7 +161,6 @@ class _Loop:
             *(f"    {line}" for line in call),
         ]
         return PageFunction(
-            "_elements_in_parallel",
             (_DECORATOR.format(", parallel=True"), *self.signature("_elements_in_parallel")),
             "The same, blocks of elements at a time on all threads.",
             (),

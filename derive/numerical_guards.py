@@ -1,4 +1,4 @@
-"""What the functions of ``generated/numerical.py`` do to their arguments; ``difference`` copies it there word for word."""
+"""What the functions of ``generated/numerical.py`` do to their arguments; copied there word for word."""
 
 from __future__ import annotations
 

@@ -35,6 +35,10 @@ class PageFunction:
     docstring: tuple[str, ...]
     body: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        return self.signature[0].removeprefix("def ").partition("(")[0]
+
 
 @dataclass(frozen=True)
 class RulePage:
@@ -63,7 +67,7 @@ def contents(rule: UpdateRule, source: str) -> RulePage:
     if rule.shows_gradient_point:
         functions.insert(1, _lookahead(rule))
     modules = imports("\n".join(line for f in functions for line in f.body))
-    names = sorted(["State", *(f.signature[0].removeprefix("def ").partition("(")[0] for f in functions)])
+    names = sorted(["State", *(f.name for f in functions)])
     title, *about = _paragraph(rule.about or f"The update rule {rule.name}.", 112)
     return RulePage(
         banner=banner(source),
