@@ -602,7 +602,7 @@ class Writer(ABC):
             return False
         small = (Symbol, Number, Indexed, Abs, AppliedUndef)
         if self.notation.letters:
-            small += (sympy.sign, Pow) + ((Add,) if len(factors) == 1 else ())
+            small += (sympy.sign, sympy.binomial, Pow) + ((Add,) if len(factors) == 1 else ())
             return all(isinstance(f, small) for f in factors) and sum(f.count_ops() for f in factors) < 12
         return len(factors) <= 2 and all(
             isinstance(f, small) or (isinstance(f, Pow) and isinstance(f.base, small)) for f in factors

@@ -38,6 +38,7 @@ from derive.rewrite import assemble, contract, terms, tidy_inner
 from derive.statement import letter
 
 if TYPE_CHECKING:
+    from derive.analyses import Analysis
     from derive.differentiate import Derivation, ExampleGradient, Step
     from derive.latex import LatexWriter
     from derive.rule import UpdateRule
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Row",
+    "analysis_notation",
     "example_rows",
     "gradient_rows",
     "local_rows",
@@ -432,6 +434,21 @@ def rule_notation(rule: UpdateRule) -> Notation:
     scalars = [s.name for s in rule.ordering.scalars]
     return Notation(
         letters={name: n for n, name in enumerate([*scalars, *letters])},
+        scalars=frozenset(scalars),
+    )
+
+
+#: The letters of rules that a step changes; claims add labels to them.
+_MOVING = frozenset({"x", "v", "s", "g", "V"})
+
+
+def analysis_notation(analysis: Analysis) -> Notation:
+    """The letters of an analysis: those of hyperparameters and of the landscape, then what steps change."""
+    names = [s.name for s in analysis.meanings]
+    moving = [n for n in names if n.split("_")[0] in _MOVING]
+    scalars = [n for n in names if n not in moving]
+    return Notation(
+        letters={name: n for n, name in enumerate([*scalars, *moving])},
         scalars=frozenset(scalars),
     )
 

@@ -358,6 +358,8 @@ class LatexWriter(Writer):
         return rf"\{function} {text}" if not text.startswith((r"\left(", "(")) else rf"\{function}{text}"
 
     def function(self, name: str, arguments: Sequence[str]) -> Box:
+        if name == "binomial" and len(arguments) == 2:
+            return Box(rf"\binom{{{arguments[0]}}}{{{arguments[1]}}}", ATOM)
         head = rf"\{name}" if name in _FUNCTIONS else rf"\operatorname{{{name}}}"
         head = {"asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan"}.get(name, head)
         if head.startswith(r"\operatorname") and name not in ("sign", "E", "Var"):
@@ -524,6 +526,9 @@ def prose(text: str, names: Mapping[str, str]) -> str:
     """
     tokens = _MATH_TOKEN.findall(text)
     kinds = [_kind_of(t, names) for t in tokens]
+    for n in range(len(tokens)):
+        if tokens[n] in names and kinds[n] == "word" and _in_a_formula(kinds, n):
+            kinds[n] = "name"
     out: list[str] = []
     at = 0
     while at < len(tokens):
@@ -537,6 +542,13 @@ def prose(text: str, names: Mapping[str, str]) -> str:
             out.append("$-$" if signed and number else escape(tokens[at]))
             at += 1
     return "".join(out)
+
+
+def _in_a_formula(kinds: Sequence[str], at: int) -> bool:
+    """Whether a letter that may be an article stands at an operator, or alone in brackets."""
+    before = next((k for k in reversed(kinds[:at]) if k != "space"), "")
+    after = next((k for k in kinds[at + 1 :] if k != "space"), "")
+    return "operator" in (before, after) or before == after == "bracket"
 
 
 def _kind_of(token: str, names: Mapping[str, str]) -> str:

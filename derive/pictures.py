@@ -1,4 +1,4 @@
-"""Pictures of losses and update rules, from numbers that their generated code computed.
+"""Pictures of losses, update rules and analyses, from numbers that their generated code computed.
 
 The numbers are rounded, so that pictures are the same on every machine.
 """
@@ -16,11 +16,12 @@ from derive.latex import escape
 from derive.statement import Loss
 
 if TYPE_CHECKING:
+    from derive.analyses import Analysis
     from derive.catalogue import Statement
     from derive.differentiate import Derivation
     from derive.rule import UpdateRule
 
-__all__ = ["Picture", "loss_picture", "rule_picture"]
+__all__ = ["Picture", "analysis_picture", "loss_picture", "rule_picture"]
 
 
 @dataclass(frozen=True)
@@ -204,3 +205,113 @@ def _step_lengths(rule: UpdateRule, count: int) -> list[float]:
         lengths.append(float(abs(moved[0] - params[0]) / rate))
         params = moved
     return lengths
+
+
+# -- analyses --------------------------------------------------------------------------------------
+
+_SETTINGS = (
+    "width=0.6\\linewidth", "height=5.2cm", "axis lines=left", "legend pos=outer north east",
+    "legend style={draw=none, fill=none, font=\\small}", "legend cell align=left", "label style={font=\\small}",
+    "tick label style={font=\\small}",
+)  # fmt: skip
+
+
+def analysis_picture(analysis: Analysis) -> Picture | None:
+    """What the generated code does where the analysis says what it must do; None for an analysis without a picture."""
+    drawn = {"conditioning": _bowl_picture, "saddles": _saddle_picture, "noise": _noise_picture}
+    return drawn[analysis.name]() if analysis.name in drawn else None
+
+
+def _path(
+    landscape: Loss, rule: UpdateRule, start: tuple[float, float], steps: int, kappa: Any = None, **how: Any
+) -> Any:
+    """The points of a descent with the generated code, the start first."""
+    from derive.render import compile as compiled
+
+    loss, optimizer = compiled(landscape), compiled(rule)
+    options = {} if kappa is None else {"kappa": kappa}
+    x = np.array(start)
+    state, points = optimizer.init(x), [x]
+    for _ in range(steps):
+        _, slope = loss.loss_and_grad(x, **options)
+        x, state = optimizer.update(x, slope, state, **how)
+        points.append(x)
+    return np.array(points)
+
+
+def _bowl_picture() -> Picture:
+    """Both coordinates on the bowl, at a low learning rate and at the best."""
+    from derive.losses.quadratic import quadratic
+    from derive.optimizers.sgd import sgd
+
+    kappa, steps = 10.0, 15
+    best = 2 / (1 + kappa)
+    curves = []
+    for rate, mark in ((0.5 / kappa, "densely dashed, mark=o"), (best, "mark=*")):
+        points = _path(quadratic, sgd, (1.0, 1.0), steps, kappa=kappa, learning_rate=rate)
+        for axis, name, colour in ((0, "shallow", "blue!60!black"), (1, "steep", "red!70!black")):
+            style = f"thick, {colour}, {mark}, mark options={{solid}}, mark size=1.3pt"
+            title = f"{name}, rate {_digits(rate)}"
+            curves.append(Curve(title, style, (_points(range(steps + 1), points[:, axis]),)))
+    window = ("xmin=0", f"xmax={steps + 1}", "ymin=-1", "ymax=1.1")
+    settings = [*_SETTINGS, "xlabel={step}", "ylabel={coordinate}", *window]
+    caption = (
+        f"The two coordinates on a bowl with curvatures 1 and {_digits(kappa)}, at a low learning rate and at the "
+        "best, computed by the generated code."
+    )
+    return Picture(tuple(_plots(settings, curves)), caption)
+
+
+def _saddle_picture() -> Picture:
+    """The distance from the ridge, step by step."""
+    from derive.losses.saddle import saddle
+    from derive.optimizers.momentum import momentum
+    from derive.optimizers.sgd import sgd
+
+    rate, steps, every = 0.1, 160, 4
+    curves = []
+    for rule, colour in ((sgd, "blue!60!black"), (momentum, "red!70!black")):
+        for start, dashes in ((1e-3, ""), (1e-6, ", densely dashed")):
+            far = _path(saddle, rule, (1.0, start), steps, learning_rate=rate)[:, 1]
+            title = f"{escape(rule.name)}, from {_power_of_ten(start)}"
+            curve = _points(range(0, steps + 1, every), far[::every])
+            curves.append(Curve(title, f"thick, {colour}{dashes}", (curve,)))
+    settings = [*_SETTINGS, "xlabel={step}", "ylabel={distance from the ridge}", "xmin=0", f"xmax={steps}", "ymode=log"]
+    caption = (
+        f"Leaving the saddle point of the catalogue at learning rate {_digits(rate)}, computed by the generated code. "
+        "Straight lines are powers; a start that is a thousand times closer shifts them."
+    )
+    return Picture(tuple(_plots(settings, curves)), caption)
+
+
+def _power_of_ten(value: float) -> str:
+    return f"$10^{{{round(np.log10(value))}}}$"
+
+
+def _noise_picture() -> Picture:
+    """The variance of x under noise that is 1 or -1, over every sequence of signs, and the level that is proved."""
+    from derive.analyses.noise import LEVEL, c, sigma
+    from derive.optimizers.sgd import sgd
+    from derive.render import compile as compiled
+    from derive.rule import learning_rate
+
+    steps = 12
+    module = compiled(sgd)
+    signs = 1.0 - 2.0 * ((np.arange(2**steps)[:, None] >> np.arange(steps)) & 1)
+    curves, levels = [], []
+    for rate, style in zip((0.6, 0.3, 0.15), _STYLES, strict=False):
+        x, spread = np.zeros(2**steps), [0.0]
+        state = module.init(x)
+        for step in range(steps):
+            x, state = module.update(x, x + signs[:, step], state, learning_rate=rate)
+            spread.append(float(np.mean(x**2) - np.mean(x) ** 2))
+        curves.append(Curve(f"rate {_digits(rate)}", f"only marks, {style}", (_points(range(steps + 1), spread),)))
+        level = float(LEVEL.subs({learning_rate: rate, c: 1, sigma: 1}))
+        levels.append(((0.0, level), (float(steps), level)))
+    curves.append(Curve("levels", "gray, densely dashed", tuple(levels)))
+    settings = [*_SETTINGS, "xlabel={step}", "ylabel={variance}", "xmin=0", f"xmax={steps + 0.5}", "ymin=0"]
+    caption = (
+        "The variance of the parameter where the curvature is 1 and the noise of a step is 1 or $-1$: dots, over every "
+        f"sequence of {steps} signs, computed by the generated code; lines, the levels that are proved."
+    )
+    return Picture(tuple(_plots(settings, curves)), caption)

@@ -13,8 +13,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,18 @@ from sympy.core.function import AppliedUndef
 from derive import chapters, pictures
 from derive.blackboard import Notation
 from derive.chapters import Row
-from derive.claims import ClosedForm, Counterexample, Equivalence
+from derive.claims import (
+    Calculation,
+    Claim,
+    ClosedForm,
+    Counterexample,
+    Equivalence,
+    Identity,
+    Limit,
+    NoConstant,
+    Roots,
+    Sign,
+)
 from derive.differentiate import CONVENTIONS, Derivation, differentiate, partials
 from derive.errors import DeriveError, MissingToolError
 from derive.latex import LatexWriter, broken, escape, prose, typeset, width
@@ -33,6 +45,7 @@ from derive.numbering import equation_numbers, label
 from derive.statement import Definition, Form, Loss
 
 if TYPE_CHECKING:
+    from derive.analyses import Analysis
     from derive.catalogue import Statement
     from derive.claims import Proof, ProofStep
     from derive.rule import UpdateRule
@@ -100,11 +113,14 @@ def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
     found = {}
     for statement in statements:
         found[f"reports/{statement.name}.tex"] = fragment(statement, statements, source)
+    analyses = analyses_of(statements, source)
+    for analysis in analyses:
+        found[f"reports/{analysis.name}.tex"] = analysis_fragment(analysis, source)
     document = Document(
         banner=banner(source, comment="%"),
         title=document_title(source),
         introduction=tuple(introduction()),
-        parts=tuple(parts_of(statements)),
+        parts=tuple(parts_of(statements, analyses)),
     )
     found[f"reports/{document_name(source)}.tex"] = place("report_document.tex.jinja", document, language="latex")
     return found
@@ -112,23 +128,45 @@ def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
 
 def fragment(statement: Statement, among: Sequence[Statement], source: str) -> str:
     """The report of one statement; ``among`` are those it may be compared with in pictures."""
-    from derive.files import banner
-    from derive.render import place
-
     if isinstance(statement, Loss):
         sections = loss_sections(statement, source)
     else:
         sections = rule_sections(statement, among, source)
-    about = statement.about
-    names = names_of(statement)
+    about = prose(statement.about, names_of(statement)) if statement.about else ""
+    return placed(statement.name, title_of(statement.name), about, sections, source)
+
+
+def analysis_fragment(analysis: Analysis, source: str) -> str:
+    """The report of one analysis."""
+    writer = LatexWriter(chapters.analysis_notation(analysis))
+    names = {s.name: writer.name(s.name) for s in analysis.meanings}
+    sections = analysis_sections(analysis, writer, names)
+    return placed(analysis.name, analysis.title, prose(analysis.about, names), sections, source)
+
+
+def placed(name: str, title: str, about: str, sections: Iterable[Section], source: str) -> str:
+    """A fragment on its template; ``about`` is LaTeX already."""
+    from derive.files import banner
+    from derive.render import place
+
     report = Report(
         banner=banner(source, comment="%"),
-        name=escape(statement.name),
-        title=escape(title_of(statement.name)),
-        about=prose(about, names) if about else "",
+        name=escape(name),
+        title=escape(title),
+        about=about,
         sections=tuple(s for s in sections if s.blocks),
     )
     return place("report_fragment.tex.jinja", report, language="latex")
+
+
+def analyses_of(statements: Sequence[Statement], source: str) -> Sequence[Analysis]:
+    """The analyses, where the statements are the whole catalogue: they are about its rules, on its landscapes."""
+    from derive.analyses import ANALYSES
+    from derive.catalogue import catalogue
+    from derive.files import CATALOGUE
+
+    whole = source == CATALOGUE and {s.name for s in statements} >= {s.name for s in catalogue()}
+    return ANALYSES if whole else ()
 
 
 def latex(statement: Statement) -> str:
@@ -242,11 +280,13 @@ def title_of(name: str) -> str:
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]) if words else name
 
 
-def parts_of(statements: Sequence[Statement]) -> Iterator[Part]:
+def parts_of(statements: Sequence[Statement], analyses: Sequence[Analysis] = ()) -> Iterator[Part]:
     for title, wanted in (("Losses", True), ("Update rules", False)):
         chosen = [s for s in statements if isinstance(s, Loss) == wanted]
         if chosen:
             yield Part(title, tuple((escape(title_of(s.name)), s.name) for s in chosen))
+    if analyses:
+        yield Part("The problems of gradient descent", tuple((escape(a.title), a.name) for a in analyses))
 
 
 def names_of(statement: Statement) -> dict[str, str]:
@@ -495,10 +535,45 @@ def verified_blocks(statement: Statement) -> Iterator[Block]:
     if isinstance(statement, Loss):
         facts = list(loss_facts(statement))
     else:
-        count = len(statement.proofs)
-        facts = [f"{plural(count, 'proposition is', 'propositions are')} proved at each build."] if count else []
+        facts = list(proof_facts(statement.proofs))
     if facts:
         yield Block("list", tuple(facts))
+
+
+#: By kind of claim, what proves it.
+_PROVED_BY: dict[type[Claim], str] = {
+    Identity: "two expressions are equal, for their difference comes to 0",
+    Calculation: "in a chain of equal expressions, each difference comes to 0",
+    Limit: "a limit, taken by SymPy",
+    ClosedForm: "the solution of a recurrence, by induction",
+    Equivalence: "a relation between two rules survives a step of both",
+    Sign: "the sign of an expression can be read from its factors, whatever the values of its letters",
+    Roots: "all solutions of an equation, for their factors multiply out to it",
+    Counterexample: "two expressions differ, by exact values",
+    NoConstant: "no constant will do, by exact values at two points",
+}
+
+
+def proof_facts(proofs: Sequence[Proof]) -> Iterator[str]:
+    """Which propositions are proved, by the kind of proof."""
+    if proofs:
+        count = plural(len(proofs), "proposition is", "propositions are")
+        yield f"{count} proved at each build, none of them by samples."
+    for kind, words in _PROVED_BY.items():
+        numbers = [p.number for p in proofs if type(p.claim) is kind]
+        if numbers:
+            yield f"{'Proposition' if len(numbers) == 1 else 'Propositions'} {join(runs(numbers))}: {words}."
+
+
+def runs(numbers: Sequence[int]) -> list[str]:
+    """Numbers in rising order, three or more in a row as a range."""
+    found: list[list[int]] = []
+    for n in numbers:
+        if found and found[-1][-1] == n - 1:
+            found[-1].append(n)
+        else:
+            found.append([n])
+    return [x for run in found for x in ([f"{run[0]}--{run[-1]}"] if len(run) > 2 else map(str, run))]
 
 
 def loss_facts(loss: Loss) -> Iterator[str]:
@@ -512,12 +587,21 @@ def loss_facts(loss: Loss) -> Iterator[str]:
     if found.steps_exact:
         exact = plural(found.steps_exact, "step of the derivation holds", "steps of the derivation hold")
         yield f"{exact} exactly: both sides were evaluated in rationals{at}, on scattered entries and on ties."
+        yield f"Exactly: {by_rule(found.rules_exact)}."
     if found.steps_numeric:
         numeric = plural(found.steps_numeric, "step of the derivation leaves", "steps of the derivation leave")
         yield (
             f"{numeric} the rational numbers: both sides were computed with more digits than that{at}, and agree to "
             f"{found.digits} digits."
         )
+        yield f"To {found.digits} digits: {by_rule(found.rules_numeric)}."
+
+
+def by_rule(counts: Mapping[str, int]) -> str:
+    """The steps of each rule, those of the busiest first: "delta contraction (6 steps), ..."."""
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    first, *rest = (f"{escape(rule)} ({count}" for rule, count in ranked)
+    return ", ".join([f"{first} {'step' if ranked[0][1] == 1 else 'steps'})", *(f"{r})" for r in rest)])
 
 
 def plural(count: int, one: str, many: str) -> str:
@@ -586,7 +670,7 @@ def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> 
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
     if rule.claims:
-        yield Section("What is proved", tuple(b for p in rule.proofs for b in proof_blocks(p, rule, writer, names)))
+        yield Section("What is proved", tuple(b for p in rule.proofs for b in proof_blocks(p, writer, names)))
     yield Section("Code", tuple(code_blocks(rule, "update", source, {str(n): k for k, n in numbers.items()})))
     yield Section("What was verified", tuple(verified_blocks(rule)))
 
@@ -651,19 +735,28 @@ def rule_step(rule: UpdateRule, writer: LatexWriter, aligned: Any) -> Iterator[B
 # -- claims --------------------------------------------------------------------------------------------------------
 
 
-def proof_blocks(proof: Proof, rule: UpdateRule, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Block]:
+def proof_blocks(proof: Proof, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Block]:
     """A proposition: its title, what is claimed, and the proof as it was computed."""
     known = dict(names) | letters_of(proof, writer)
-    yield Block("proposition", (prose(proof.title.rstrip(".") + ".", known),), str(proof.number))
+    yield Block("proposition", (prose(sentence_case(proof.title.rstrip("."), known) + ".", known),), str(proof.number))
     rows = [(prose(line.words, known) if line.words else "", line.expression) for line in proof.statement]
     yield Block("claim", tuple(claim_lines(rows, writer)))
+    about = getattr(proof.claim, "about", "")
+    if about:
+        yield Block("prose", (prose(sentence_case(about, known), known),))
     steps = list(proof_rows(proof, writer, known))
     if steps:
         yield Block("proof", ())
-        lines = equations(steps, rule.name, {}).lines
+        lines = equations(steps, "", {}).lines
         yield Block("equations", (*lines[:-1], lines[-1].replace(r"\notag", r"\proofend")))
     else:
         yield Block("prose", (r"Both sides are the same expression. \hfill\ensuremath{\square}",))
+
+
+def sentence_case(words: str, names: Mapping[str, str]) -> str:
+    """A sentence with a capital at its start, unless it starts with the name of a quantity."""
+    first = re.match(r"\w*", words)
+    return words if first and first[0] in names else words[:1].upper() + words[1:]
 
 
 def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
@@ -681,6 +774,8 @@ def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
 
 def claim_lines(rows: Sequence[tuple[str, Basic]], writer: LatexWriter) -> Iterator[str]:
     """Statements below each other, the words that join them in front."""
+    # The start x_0 of a sequence x_t is written as the letter that it starts from.
+    rows = [r for r in rows if not (isinstance(r[1], Eq) and writer.write(r[1].lhs) == writer.write(r[1].rhs))]
     for n, (words, expression) in enumerate(rows):
         before = rf"&\text{{{words} }}" if words else "&"
         ending = "" if n == len(rows) - 1 else r" \\"
@@ -726,6 +821,23 @@ def is_replacement(proof: Proof, step: ProofStep) -> bool:
     return (isinstance(claim, ClosedForm) and bool(step.before == claim.formula and step.after != 0)) or (
         isinstance(claim, ClosedForm) and bool(step.before == claim.formula) and step.what.startswith("Induction")
     )
+
+
+# -- analyses ------------------------------------------------------------------------------------------------------
+
+
+def analysis_sections(analysis: Analysis, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Section]:
+    cells = [rf"${writer.write(s)}$ & {prose(meaning, names)}" for s, meaning in analysis.meanings.items()]
+    # Two columns of letters, read from top to bottom.
+    half = (len(cells) + 1) // 2
+    rows = (rf"{left} & {right} \\" for left, right in zip_longest(cells[:half], cells[half:], fillvalue=" & "))
+    yield Section("Symbols", (Block("letters", tuple(rows)),))
+    picture = pictures.analysis_picture(analysis)
+    if picture is not None:
+        yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
+    proved = [b for p in analysis.proofs for b in proof_blocks(p, writer, names)]
+    yield Section("What is proved", tuple(proved))
+    yield Section("What was verified", (Block("list", tuple(proof_facts(analysis.proofs))),))
 
 
 # -- the front of the document -------------------------------------------------------------------------------------

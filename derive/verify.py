@@ -9,8 +9,9 @@ sets of entries are tried: scattered ones, and small integers, among which ties 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
 from types import SimpleNamespace
@@ -45,6 +46,8 @@ class Verification:
         The sizes at which steps were evaluated.
     code : str
         What was verified of the generated code, in words.
+    rules_exact, rules_numeric : dict
+        How many of those steps each rule made, by its name, in the order of the derivation.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Verification:
     digits: int
     sizes: dict[str, int]
     code: str = ""
+    rules_exact: dict[str, int] = field(default_factory=dict)
+    rules_numeric: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{n} = {v}" for n, v in self.sizes.items())
@@ -114,8 +119,17 @@ def _verified(derivation: Derivation) -> Verification:
                 f"loss '{form.name}': the rule '{step.rule}' could not be checked about {step.target}: neither side "
                 "has a value at any of the entries that were tried"
             )
-    count = sum(exact.values())
-    return Verification(form.name, count, len(exact) - count, AGREE, {s.name: n for s, n in sizes.items()})
+    held = [step.rule for number, step in enumerate(derivation.steps) if exact[number]]
+    agreed = [step.rule for number, step in enumerate(derivation.steps) if not exact[number]]
+    return Verification(
+        form.name,
+        len(held),
+        len(agreed),
+        AGREE,
+        {s.name: n for s, n in sizes.items()},
+        rules_exact=dict(Counter(held)),
+        rules_numeric=dict(Counter(agreed)),
+    )
 
 
 # -- concrete statements ---------------------------------------------------------------------------

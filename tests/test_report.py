@@ -15,14 +15,18 @@ from oracles.cases import all_cases
 from sympy import Abs, Eq, Idx, IndexedBase, Max, Ne, Piecewise, Sum, exp, symbols, tanh
 
 from derive import Loss, files, report
+from derive.analyses import ANALYSES, Analysis
+from derive.analyses.noise import LEVEL, c, sigma
 from derive.catalogue import catalogue, find
-from derive.claims import Proof
+from derive.claims import Identity, Proof
 from derive.differentiate import differentiate
 from derive.errors import DeriveError, MissingToolError
-from derive.latex import escape
+from derive.latex import escape, prose
 from derive.numbering import equation_numbers
-from derive.pictures import loss_picture, rule_picture
+from derive.pictures import Picture, analysis_picture, loss_picture, rule_picture
 from derive.render import compile as compiled
+from derive.rule import learning_rate
+from derive.verify import verify_derivation
 
 N, D, C = symbols("N D C", integer=True, positive=True)
 i, j, k = Idx("i", N), Idx("j", C), Idx("k", D)
@@ -227,15 +231,146 @@ def test_every_claim_is_a_numbered_proposition(name: str) -> None:
     assert heads == [p.number for p in proofs] == list(range(1, len(proofs) + 1))
 
 
+# -- analyses ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, str]:
+    """All reports of the catalogue."""
+    return report.pages(catalogue(), files.CATALOGUE)
+
+
+def test_analyses_are_chapters_after_the_update_rules(whole: dict[str, str]) -> None:
+    chapters = re.findall(r"(?m)^\\chapter\{(.*)\}\n\\input\{(.*)\}$", whole["reports/derivations.tex"])
+    assert [name for _, name in chapters[-3:]] == ["conditioning", "saddles", "noise"]
+    assert [title for title, _ in chapters[-3:]] == [a.title for a in ANALYSES]
+    assert len(chapters) == len(catalogue()) + 3
+
+
+@pytest.mark.parametrize("analysis", ANALYSES, ids=lambda a: a.name)
+def test_every_claim_of_an_analysis_is_a_proposition_with_its_proof(analysis: Analysis, whole: dict[str, str]) -> None:
+    fragment = whole[f"reports/{analysis.name}.tex"]
+    heads = [int(n) for n in re.findall(r"\\propositionhead\{(\d+)\}", fragment)]
+    assert heads == list(range(1, len(analysis.claims) + 1))
+    proofs = fragment.split(r"\propositionhead{")[1:]
+    assert all(r"\proofend" in p or "same expression" in p for p in proofs)
+    assert fragment.count(r"\begin{axis}") == 1
+
+
+def test_what_is_said_of_a_claim_stands_with_it(whole: dict[str, str]) -> None:
+    fragment = whole["reports/conditioning.tex"]
+    assert r"curvatures$a>b>0$alongitsaxes;theirratio$\kappa=a/b$isitsconditionnumber" in re.sub(r"\s", "", fragment)
+    assert "no direction sees the others." in fragment.split(r"\propositionhead{2}")[0]
+    assert r"$q$ is below 1" in whole["reports/noise.tex"]
+    assert r"\binom{N}{B}" in whole["reports/noise.tex"]
+
+
+def test_a_letter_that_may_be_an_article_is_one_only_in_a_formula() -> None:
+    found = prose("A bowl with a > b and a slope a/b, (a).", {"a": "a", "A": "A", "b": "b"})
+    assert found.replace(" ", "") == "Abowlwith$a>b$andaslope$a/b$,($a$)."
+
+
+def test_analyses_are_for_the_whole_catalogue_alone() -> None:
+    assert set(report.pages([find("quadratic")], files.CATALOGUE)) == {
+        "reports/quadratic.tex", "reports/derivations.tex",
+    }  # fmt: skip
+    own = report.pages([find("quadratic"), find("sgd")], "mine.py")
+    assert not [path for path in own if any(a.name in path for a in ANALYSES)]
+    assert "problems of gradient descent" not in own["reports/mine_report.tex"]
+
+
+def curves(picture: Picture | None) -> list[list[tuple[float, ...]]]:
+    assert picture is not None
+    found = (re.findall(r"\(([-\d.e]+),([-\d.e]+)\)", line) for line in picture.lines if line.startswith(r"\addplot"))
+    return [[(float(a), float(b)) for a, b in points] for points in found]
+
+
+def analysis_curves(name: str) -> list[list[tuple[float, ...]]]:
+    return curves(analysis_picture(next(a for a in ANALYSES if a.name == name)))
+
+
+def test_the_picture_of_the_bowl_follows_the_factors() -> None:
+    rates = (0.05, 0.05, 2 / 11, 2 / 11)
+    found = analysis_curves("conditioning")
+    assert len(found) == 4
+    for rate, curvature, curve in zip(rates, (1, 10, 1, 10), found, strict=True):
+        want = [(t, (1 - rate * curvature) ** t) for t in range(16)]
+        np.testing.assert_allclose(curve, want, rtol=1e-3, atol=1e-12)
+
+
+def test_the_picture_of_the_saddle_leaves_by_powers() -> None:
+    near, far, *with_momentum = analysis_curves("saddles")
+    for start, curve in ((1e-3, near), (1e-6, far)):
+        early = [(t, start * 1.1**t) for t in range(0, 33, 4)]
+        found = [p for p in curve if p[0] <= 32]
+        assert found[0] == (0, start)
+        for (t, want), value in zip(early, np.interp([t for t, _ in early], *zip(*found, strict=True)), strict=True):
+            assert value == pytest.approx(want, rel=5e-2), t
+    # All arrive in the valley, plain descent from afar the last.
+    assert all(curve[-1][1] == pytest.approx(1, rel=5e-2) for curve in (near, *with_momentum))
+    early_exit, late_exit = (next(t for t, value in curve if value > 0.5) for curve in (near, far))
+    assert late_exit - early_exit == pytest.approx(np.log(1000) / np.log(1.1), abs=4)
+
+
+def test_the_picture_of_the_noise_settles_at_the_levels_that_are_proved() -> None:
+    *spreads, first, second, third = analysis_curves("noise")
+    for rate, spread, level in zip((0.6, 0.3, 0.15), spreads, (first, second, third), strict=True):
+        q, proved = (1 - rate) ** 2, float(LEVEL.subs({learning_rate: rate, c: 1, sigma: 1}))
+        assert level[0][1] == pytest.approx(proved, rel=1e-3)
+        for t, value in spread:
+            assert value == pytest.approx(rate**2 * (1 - q**t) / (1 - q), rel=1e-3, abs=1e-9)
+
+
+# -- what was verified ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["svm", "softmax"])
+def test_steps_that_were_verified_are_told_by_rule(name: str) -> None:
+    derivation = differentiate(find(name))
+    found = verify_derivation(derivation)
+    assert sum(found.rules_exact.values()) == found.steps_exact
+    assert sum(found.rules_numeric.values()) == found.steps_numeric
+    for rule in {step.rule for step in derivation.steps}:
+        count = sum(step.rule == rule for step in derivation.steps)
+        assert found.rules_exact.get(rule, 0) + found.rules_numeric.get(rule, 0) == count
+    told = report.pages([find(name)], files.CATALOGUE)[f"reports/{name}.tex"].split("What was verified")[1]
+    for words, counts in (("Exactly: ", found.rules_exact), (f"To {found.digits} digits: ", found.rules_numeric)):
+        line = re.search(rf"(?m)^\\item {words}(.*)\.$", told)
+        assert (line is not None) == bool(counts)
+        if line is not None:
+            parts = re.findall(r"(?:^|, )(.+?) \((\d+)(?: steps?)?\)", line[1])
+            assert {rule: int(n) for rule, n in parts} == counts
+
+
+def test_an_exponential_leaves_the_rationals() -> None:
+    exact = verify_derivation(differentiate(find("svm")))
+    mixed = verify_derivation(differentiate(find("softmax")))
+    assert exact.rules_numeric == {}
+    assert mixed.rules_numeric
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum", "conditioning"])
+def test_each_proposition_is_told_once_by_its_kind_of_proof(name: str, whole: dict[str, str]) -> None:
+    owner: Any = next((a for a in ANALYSES if a.name == name), None) or find(name)
+    told = whole[f"reports/{name}.tex"].split("What was verified")[1]
+    numbers: list[int] = []
+    for line in re.findall(r"(?m)^\\item Propositions? ([-\d, and]+): ", told):
+        for part in re.split(r", | and ", line):
+            low, _, high = part.partition("--")
+            numbers += range(int(low), int(high or low) + 1)
+    assert sorted(numbers) == [p.number for p in owner.proofs]
+    identities = [p.number for p in owner.proofs if type(p.claim) is Identity]
+    line = re.search(r"(?m)^\\item Propositions? (.*): two expressions are equal", told)
+    assert line is not None
+    assert line[1] == report.join(report.runs(identities))
+
+
+# -- pictures, words -----------------------------------------------------------------------------------------------
+
+
 def test_pictures_come_from_the_generated_code() -> None:
     picture = loss_picture(find("svm"), differentiate(find("svm")))
-    assert picture is not None
-    curves = [
-        [tuple(map(float, p)) for p in re.findall(r"\(([-\d.e]+),([-\d.e]+)\)", line)]
-        for line in picture.lines
-        if line.startswith(r"\addplot")
-    ]
-    loss, below, above = curves
+    loss, below, above = curves(picture)
     assert loss == [(-3, 0), (-1, 0), (3, 4)]
     # The indicator is strict: 0 up to and with the kink.
     assert below == [(-3, 0), (-1, 0)]

@@ -190,8 +190,13 @@ saddles = Analysis(
     "point there is a way out, an axis along which the loss falls, and the question is how long it takes to find it.",
     claims=(*STANDING_STILL, *ESCAPING),
     meanings={
+        learning_rate: "learning rate",
+        rho: "share of the velocity that momentum keeps",
+        t: "number of the step",
         x: "coordinate along the way out, from the saddle point",
         x_0: "where it starts",
+        x_last: "the coordinate one step earlier",
+        velocity: "velocity of momentum",
         v_0: "velocity at the start",
         b: "downward curvature along the way out",
         e: "distance from the ridge at the start",
