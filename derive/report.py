@@ -587,21 +587,21 @@ def loss_facts(loss: Loss) -> Iterator[str]:
     if found.steps_exact:
         exact = plural(found.steps_exact, "step of the derivation holds", "steps of the derivation hold")
         yield f"{exact} exactly: both sides were evaluated in rationals{at}, on scattered entries and on ties."
-        yield f"Exactly: {by_rule(found.rules_exact)}."
+        yield f"Exactly, by rule: {by_rule(found.rules_exact)}."
     if found.steps_numeric:
         numeric = plural(found.steps_numeric, "step of the derivation leaves", "steps of the derivation leave")
         yield (
             f"{numeric} the rational numbers: both sides were computed with more digits than that{at}, and agree to "
             f"{found.digits} digits."
         )
-        yield f"To {found.digits} digits: {by_rule(found.rules_numeric)}."
+        yield f"To {found.digits} digits, by rule: {by_rule(found.rules_numeric)}."
 
 
 def by_rule(counts: Mapping[str, int]) -> str:
-    """The steps of each rule, those of the busiest first: "delta contraction (6 steps), ..."."""
+    """The steps of each rule, those of the busiest first: "delta contraction (6 steps); ..."."""
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     first, *rest = (f"{escape(rule)} ({count}" for rule, count in ranked)
-    return ", ".join([f"{first} {'step' if ranked[0][1] == 1 else 'steps'})", *(f"{r})" for r in rest)])
+    return "; ".join([f"{first} {'step' if ranked[0][1] == 1 else 'steps'})", *(f"{r})" for r in rest)])
 
 
 def plural(count: int, one: str, many: str) -> str:

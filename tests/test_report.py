@@ -334,11 +334,11 @@ def test_steps_that_were_verified_are_told_by_rule(name: str) -> None:
         count = sum(step.rule == rule for step in derivation.steps)
         assert found.rules_exact.get(rule, 0) + found.rules_numeric.get(rule, 0) == count
     told = report.pages([find(name)], files.CATALOGUE)[f"reports/{name}.tex"].split("What was verified")[1]
-    for words, counts in (("Exactly: ", found.rules_exact), (f"To {found.digits} digits: ", found.rules_numeric)):
-        line = re.search(rf"(?m)^\\item {words}(.*)\.$", told)
+    for words, counts in (("Exactly", found.rules_exact), (f"To {found.digits} digits", found.rules_numeric)):
+        line = re.search(rf"(?m)^\\item {words}, by rule: (.*)\.$", told)
         assert (line is not None) == bool(counts)
         if line is not None:
-            parts = re.findall(r"(?:^|, )(.+?) \((\d+)(?: steps?)?\)", line[1])
+            parts = re.findall(r"(?:^|; )(.+?) \((\d+)(?: steps?)?\)", line[1])
             assert {rule: int(n) for rule, n in parts} == counts
 
 
