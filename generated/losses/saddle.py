@@ -109,22 +109,26 @@ def _sizes(**arrays) -> dict[str, int]:
     sizes: dict[str, int] = {}
     origin: dict[str, str] = {}
     for name, (array, *expected) in arrays.items():
-        shape = np.shape(array)
-        text = ", ".join(f"{e[0]} {e[1]:+d}" if isinstance(e, tuple) else str(e) for e in expected)
-        wanted = f"{name} must have shape ({text}{',' if len(expected) == 1 else ''})"
+        shape, wrong = np.shape(array), ""
         if len(shape) != len(expected):
-            raise ValueError(f"{wanted}, not {shape}")
-        for size, entry in zip(shape, expected, strict=True):
-            if entry is None:
-                continue
-            symbol, added = entry if isinstance(entry, tuple) else (entry, 0)
-            if size == 0:
-                raise ValueError(f"{wanted}; it is empty: its shape is {shape}")
-            if not isinstance(symbol, str):
-                if size != symbol:
-                    raise ValueError(f"{wanted}, not {shape}")
-            elif sizes.setdefault(symbol, size - added) != size - added:
-                raise ValueError(f"{wanted} with {symbol} = {sizes[symbol]} as in {origin[symbol]}, not {shape}")
-            else:
-                origin.setdefault(symbol, name)
+            wrong = f", not {shape}"
+        else:
+            for size, entry in zip(shape, expected, strict=True):
+                if entry is None:
+                    continue
+                symbol, added = entry if isinstance(entry, tuple) else (entry, 0)
+                if size == 0:
+                    wrong = f"; it is empty: its shape is {shape}"
+                elif not isinstance(symbol, str):
+                    if size != symbol:
+                        wrong = f", not {shape}"
+                elif sizes.setdefault(symbol, size - added) != size - added:
+                    wrong = f" with {symbol} = {sizes[symbol]} as in {origin[symbol]}, not {shape}"
+                else:
+                    origin.setdefault(symbol, name)
+                if wrong:
+                    break
+        if wrong:
+            text = ", ".join(f"{e[0]} {e[1]:+d}" if isinstance(e, tuple) else str(e) for e in expected)
+            raise ValueError(f"{name} must have shape ({text}{',' if len(expected) == 1 else ''}){wrong}")
     return sizes
