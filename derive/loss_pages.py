@@ -398,9 +398,12 @@ def folded(lines: Iterable[str], room: int) -> Iterable[str]:
             yield line
             continue
         depth, arguments, last = 0, [], start + 1
-        end = start
+        end, quoted = start, False
         for place in range(start, len(line)):
             character = line[place]
+            quoted ^= character == '"'
+            if quoted:
+                continue
             depth += (character in "([{") - (character in ")]}")
             if (character == "," and depth == 1) or depth == 0:
                 arguments.append(line[last:place].strip())

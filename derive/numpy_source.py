@@ -160,6 +160,7 @@ class Writer:
     plain: dict[int, bool] = field(default_factory=dict)
     plan: Plan | None = None
     block: Expr | None = None
+    block_size: str = "n"
     ranks: dict[str, int] = field(default_factory=dict)
 
     # -- the walk ----------------------------------------------------------------------------------
@@ -186,7 +187,8 @@ class Writer:
         layouts = {o.ref.node.number: tuple(o.ref.names.index(n) for n in o.order) for o in definitions}
         for node in self.hoisted(plan):
             self.materialise(node, names.get(node.number), layouts.get(node.number))
-        self.reserved.update(("rows", "n"))
+        slices = self.unused("rows")
+        self.block_size = self.unused("n")
         whole, self.inputs = self.inputs, dict(self.inputs)
         for name in plan.inputs:
             self.inputs[name] = self.unused(f"{whole.get(name, name)}_rows")
@@ -218,14 +220,14 @@ class Writer:
             self.write_start(total)
             self.variables[total.node.number] = (total.name, total.layout)
         blocks = ", ".join(f"{self.inputs[n]}" for n in plan.inputs)
-        pieces = ", ".join(f"{whole.get(n, n)}[rows]" for n in plan.inputs)
+        pieces = ", ".join(f"{whole.get(n, n)}[{slices}]" for n in plan.inputs)
         largest = max(plan.inputs, key=lambda n: self.ranks.get(n, 0))
         self.lines.append("# A block of rows stays in the cache between the products that read it.")
         widths = [self.size_source(e) for e in self.widths(plan)]
-        self.lines.append(f"for rows in _row_blocks({', '.join([whole.get(largest, largest), *widths])}):")
+        self.lines.append(f"for {slices} in _row_blocks({', '.join([whole.get(largest, largest), *widths])}):")
         self.lines.append(f"    {blocks} = {pieces}")
-        if any(re.search(r"\bn\b", line) for line in body):
-            self.lines.append(f"    n = len({self.inputs[largest]})")
+        if any(re.search(rf"\b{self.block_size}\b", line) for line in body):
+            self.lines.append(f"    {self.block_size} = len({self.inputs[largest]})")
         self.lines.extend(f"    {line}" for line in body)
         self.inputs, self.aranges = whole, known
 
@@ -872,7 +874,7 @@ class Writer:
 
     def size_source(self, size: Expr) -> str:
         """A size; inside a block the number of examples is that of the block."""
-        return "n" if size == self.block else scalar_source(size)[0]
+        return self.block_size if size == self.block else scalar_source(size)[0]
 
     def shape_source(self, sizes: Sequence[Expr]) -> str:
         inside = ", ".join(map(self.size_source, sizes))
