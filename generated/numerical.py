@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["gradient", "forward_gradient"]
+__all__ = ["forward_gradient", "gradient"]
 
 
 def gradient(f: Callable[[NDArray[Any]], Any], x: ArrayLike, h: float = 1e-5) -> NDArray[Any]:
