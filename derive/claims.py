@@ -195,6 +195,13 @@ class _Text(StrPrinter):
 # --- Bringing an expression to 0 ---------------------------------------------------------------------------------
 
 
+def _gathered(expr: Expr) -> Expr:
+    """Powers of one base as one power; whole powers need no search, for SymPy multiplies them at once."""
+    if any(not e.is_Integer for _, e in (p.as_base_exp() for p in expr.atoms(Pow, exp))):
+        return powsimp(expr)
+    return expr
+
+
 def _signs_as_quotients(expr: Expr) -> Expr:
     """sign(a) = a/|a| wherever a is known not to be 0."""
     return expr.replace(
@@ -203,13 +210,14 @@ def _signs_as_quotients(expr: Expr) -> Expr:
     )
 
 
+@functools.lru_cache(maxsize=64)  # several normal forms start from it
 def _roots_split(expr: Expr) -> Expr:
     """Roots of products as products of roots, for the factors that are known not to be negative."""
     expr = expr.replace(
         lambda e: e.is_Pow and e.exp.is_Rational and e.exp.q == 2,
-        lambda e: _root(factor_terms(powsimp(expand(e.base))), e.exp),
+        lambda e: _root(factor_terms(_gathered(expand(e.base))), e.exp),
     )
-    return powsimp(expand(_signs_as_quotients(expand_power_base(expr.doit(deep=True)))))
+    return _gathered(expand(_signs_as_quotients(expand_power_base(expr.doit(deep=True)))))
 
 
 def _root(below: Expr, power: Expr) -> Expr:
@@ -224,14 +232,14 @@ def _root(below: Expr, power: Expr) -> Expr:
 
 def _common_denominator(expr: Expr) -> Expr:
     numerator, denominator = together(_roots_split(expr) if expr.has(Pow) else expr).as_numer_denom()
-    numerator = powsimp(expand(numerator))
+    numerator = _gathered(expand(numerator))
     return S.Zero if numerator == 0 else cancel(numerator / denominator)
 
 
 #: Normal forms in the order in which they are tried, cheapest first. Each maps an expression to one that is equal.
 NORMAL_FORMS: tuple[tuple[str, Callable[[Expr], Expr]], ...] = (
-    ("expand", lambda e: powsimp(expand(e))),
-    ("take last terms out of sums", lambda e: powsimp(expand(_merge_sums(expand(e))))),
+    ("expand", lambda e: _gathered(expand(e))),
+    ("take last terms out of sums", lambda e: _gathered(expand(_merge_sums(expand(e))))),
     ("take squares out of roots", _roots_split),
     ("bring to a common denominator", _common_denominator),
     ("gather powers", powsimp),
@@ -275,7 +283,7 @@ def _merge_sums(expr: Expr) -> Expr:
         for function, own_index, _, high in members:
             total += function.subs(own_index, index)
             rest += [function.subs(own_index, last + n) for n in range(1, int(high - last) + 1)]
-        total = powsimp(expand(total))
+        total = _gathered(expand(total))
         if total != 0:
             rest.append(Sum(total, (index, low, last)))
     return Add(*rest)
