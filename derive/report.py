@@ -542,8 +542,8 @@ def verified_blocks(statement: Statement) -> Iterator[Block]:
 
 #: By kind of claim, what proves it.
 _PROVED_BY: dict[type[Claim], str] = {
-    Identity: "two expressions are equal, for their difference comes to 0",
-    Calculation: "in a chain of equal expressions, each difference comes to 0",
+    Identity: "two expressions are equal, for their difference comes to~0",
+    Calculation: "in a chain of equal expressions, each difference comes to~0",
     Limit: "a limit, taken by SymPy",
     ClosedForm: "the solution of a recurrence, by induction",
     Equivalence: "a relation between two rules survives a step of both",
