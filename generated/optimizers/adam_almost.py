@@ -152,8 +152,8 @@ def step(
         x -= scratch_1
 
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: less than a core's own cache.
-_BLOCK = 1 << 19
+#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
+_BLOCK = 1 << 22
 
 
 def _shown(state: Any) -> str:

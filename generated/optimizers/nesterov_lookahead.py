@@ -125,8 +125,8 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
         x += v
 
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: less than a core's own cache.
-_BLOCK = 1 << 19
+#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
+_BLOCK = 1 << 22
 
 
 def _shown(state: Any) -> str:
