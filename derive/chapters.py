@@ -31,7 +31,7 @@ from sympy import (
     preorder_traversal,
 )
 
-from derive.blackboard import ADJOINT, Notation, Writer, gathered, instance, recognise, vector_in
+from derive.blackboard import ADJOINT, Notation, Writer, instance, recognise, vector_in
 from derive.matrix import matrix_form
 from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, Where, substitute, sum_over
 from derive.rewrite import assemble, contract, terms, tidy_inner
@@ -459,8 +459,3 @@ def rule_rows(rule: UpdateRule) -> Iterable[Row]:
 
     writer = LatexWriter(rule_notation(rule))
     return [_row(writer, e.lhs, e.rhs, name=str(e.lhs)) for e in rule.equations]
-
-
-def cases_of(expr: Expr) -> bool:
-    """Whether an expression is written as cases."""
-    return any(isinstance(p, Where) and p.no != 0 for p in gathered(Add.make_args(expr)))

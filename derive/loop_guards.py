@@ -41,10 +41,11 @@ def _run(
     else:
         # Arrays that do not lie in one piece, or not in the same order, pass through buffers.
         written: Any = ["readwrite", "contig"]
+        read: Any = ["readonly", "contig"]
         pieces: Any = np.nditer(
             arrays,
             flags=["external_loop", "buffered", "zerosize_ok"],
-            op_flags=[written, ["readonly", "contig"], *[written for _ in kept]],
+            op_flags=[written, read, *[written for _ in kept]],
             buffersize=8 * _PIECE,
         )
         with pieces:

@@ -22,7 +22,7 @@ from derive.errors import StatementError
 from derive.lower import Lowering
 from derive.numbering import equation_numbers
 from derive.numpy_source import Output, Writer, scalar_source
-from derive.statement import Form, Loss, Variable
+from derive.statement import Definition, Form, Loss, Variable
 from derive.text import form_text
 
 __all__ = ["page"]
@@ -86,10 +86,9 @@ class _Module:
         self.sources = self.size_sources()
         self.argument_names = {v.name for v in self.form.arguments} | {n for n, _ in self.form.hyperparameters}
 
-    def output(self, definition: object) -> Output:
-        ref = self.lowering.define(definition)  # type: ignore[arg-type]
-        name = definition.name  # type: ignore[attr-defined]
-        return Output(name, ref, self.lowering.defined[name][1])
+    def output(self, definition: Definition) -> Output:
+        ref = self.lowering.define(definition)
+        return Output(definition.name, ref, self.lowering.defined[definition.name][1])
 
     # -- the page ----------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ elements. What no rule recognises is computed by broadcasting, which is always r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -680,11 +679,3 @@ class Lowering:
         if saved is None:
             del self.defined[held]
         return result
-
-
-def lowered(form: Form, definitions: Iterable[Definition]) -> Lowering:
-    """All definitions, lowered in order."""
-    lowering = Lowering(form)
-    for d in definitions:
-        lowering.define(d)
-    return lowering

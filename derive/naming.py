@@ -61,7 +61,8 @@ class _Namer:
         if bases(rhs) & self.active:
             self.active.add(definition.name)
 
-    def linear_in(self, factor: Expr, others: list[Expr]) -> bool:
+    def passive(self, others: list[Expr]) -> bool:
+        """Whether the other factors of a product do not depend on parameters."""
         return not any(bases(o) & self.active for o in others)
 
     def lift(self, expr: Expr, scope: list[Any], linear: bool) -> Expr:
@@ -82,10 +83,7 @@ class _Namer:
             return Add(*(self.lift(a, scope, linear) for a in expr.args))
         if isinstance(expr, Mul):
             return multiply(
-                *(
-                    self.lift(a, scope, linear and self.linear_in(a, [b for b in expr.args if b is not a]))
-                    for a in expr.args
-                )
+                *(self.lift(a, scope, linear and self.passive([b for b in expr.args if b is not a])) for a in expr.args)
             )
         if isinstance(expr, Where):
             condition = self.condition(expr.condition, scope)

@@ -68,9 +68,6 @@ class Point:
         changed[index] = value
         return replace(self, arguments={**self.arguments, name: changed})
 
-    def with_hyperparameters(self, **values: Any) -> Point:
-        return replace(self, hyperparameters={**self.hyperparameters, **values})
-
 
 @contextlib.contextmanager
 def _unrounded(module: ModuleType) -> Iterator[None]:

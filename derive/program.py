@@ -38,7 +38,6 @@ MAPS = {
     "sign": "float", "softplus": "float", "sigmoid": "float", "real": "float",
     "eq": "bool", "ne": "bool", "lt": "bool", "le": "bool", "gt": "bool", "ge": "bool", "and": "bool",
     "or": "bool", "not": "bool",
-    "shift": "int",
 }  # fmt: skip
 _COMMUTATIVE = {"add", "mul"}
 
