@@ -78,7 +78,6 @@ class Report:
     """The fragment of one statement, as its template places it."""
 
     banner: str
-    name: str
     title: str
     about: str
     sections: tuple[Section, ...]
@@ -133,7 +132,7 @@ def fragment(statement: Statement, among: Sequence[Statement], source: str) -> s
     else:
         sections = rule_sections(statement, among, source)
     about = prose(statement.about, names_of(statement)) if statement.about else ""
-    return placed(statement.name, title_of(statement.name), about, sections, source)
+    return placed(title_of(statement.name), about, sections, source)
 
 
 def analysis_fragment(analysis: Analysis, source: str) -> str:
@@ -141,17 +140,16 @@ def analysis_fragment(analysis: Analysis, source: str) -> str:
     writer = LatexWriter(chapters.analysis_notation(analysis))
     names = {s.name: writer.name(s.name) for s in analysis.meanings}
     sections = analysis_sections(analysis, writer, names)
-    return placed(analysis.name, analysis.title, prose(analysis.about, names), sections, source)
+    return placed(analysis.title, prose(analysis.about, names), sections, source)
 
 
-def placed(name: str, title: str, about: str, sections: Iterable[Section], source: str) -> str:
+def placed(title: str, about: str, sections: Iterable[Section], source: str) -> str:
     """A fragment on its template; ``about`` is LaTeX already."""
     from derive.files import banner
     from derive.render import place
 
     report = Report(
         banner=banner(source, comment="%"),
-        name=escape(name),
         title=escape(title),
         about=about,
         sections=tuple(s for s in sections if s.blocks),

@@ -183,8 +183,7 @@ def _sizes(**arrays) -> dict[str, int]:
                 if size == 0:
                     wrong = f"; it is empty: its shape is {shape}"
                 elif not isinstance(symbol, str):
-                    if size != symbol:
-                        wrong = f", not {shape}"
+                    wrong = "" if size == symbol else f", not {shape}"
                 elif sizes.setdefault(symbol, size - added) != size - added:
                     wrong = f" with {symbol} = {sizes[symbol]} as in {origin[symbol]}, not {shape}"
                 else:
