@@ -263,7 +263,7 @@ def arguments(seed):
 
 def found():
     """Statements that were once wrong, cut down to what matters."""
-    i, n, j, l, k = Idx("i", N), Idx("n", N), Idx("j", C), Idx("l", C), Idx("k", D)
+    i, n, j, l, k = Idx("i", N), Idx("n", N), Idx("j", C), Idx("l", C), Idx("k", D)  # noqa: E741 - a letter of the blackboard
     q, q2, r = IndexedBase("q", shape=(C, C)), IndexedBase("q2", shape=(N, N)), IndexedBase("r", shape=(C,))
     first_row = Piecewise((W[y[n], 0] ** 2, Eq(i, 1)), (0, True))
     delta = KroneckerDelta(j, y[i])
