@@ -22,7 +22,25 @@ import numpy as np
 import pytest
 from oracles import blackboard
 from oracles.cases import all_cases
-from sympy import Abs, Eq, Idx, IndexedBase, Max, Min, Ne, Piecewise, Sum, Symbol, cos, exp, log, sin, symbols, tanh
+from sympy import (
+    Abs,
+    Eq,
+    Idx,
+    IndexedBase,
+    KroneckerDelta,
+    Max,
+    Min,
+    Ne,
+    Piecewise,
+    Sum,
+    Symbol,
+    cos,
+    exp,
+    log,
+    sin,
+    symbols,
+    tanh,
+)
 
 import derive
 from derive import Loss, StatementError
@@ -302,6 +320,33 @@ def test_masked_places_may_overflow():
     assert np.abs(scores[np.isfinite(scores)]).max() > 5e3
     assert value == pytest.approx(np.sum((p @ x @ v - x) ** 2), rel=1e-9)
     assert all(np.all(np.isfinite(g)) for g in gradient)
+
+
+def test_a_quotient_read_beyond_its_mask_is_not_masked():
+    """The denominator leaves out what the numerator does not: above the diagonal the quotient is no probability."""
+    M = Symbol("M", integer=True, positive=True)
+    m, n, u = Idx("m", M), Idx("n", M), Idx("u", M)
+    S, P = IndexedBase("S", shape=(M, M)), IndexedBase("P", shape=(M, M))
+    below = Sum(Piecewise((exp(S[m, u]), u <= m), (0, True)), u)
+    module = derive.compile(Loss("beyond", Sum(P[m, n] ** 2, m, n), where=[Eq(P[m, n], exp(S[m, n]) / below)], wrt=[S]))
+    s = np.random.default_rng(0).normal(size=(4, 4))
+    e = np.exp(s)
+    p = e / np.sum(np.tril(e), axis=1, keepdims=True)
+    assert module.loss(s) == pytest.approx(np.sum(p**2), rel=1e-12)
+    # dp[m, n] = p[m, n] (ds[m, n] - sum of q[m, u] ds[m, u] over u <= m)
+    q = np.tril(p)
+    np.testing.assert_allclose(module.grad(s), 2 * p**2 - 2 * np.sum(p**2, axis=1, keepdims=True) * q, rtol=1e-10)
+
+
+def test_a_label_outside_a_shorter_sum_is_not_read():
+    """A label that is only compared may be anything: where it is no index of the sum, nothing is picked."""
+    j, b, y = Symbol("j", integer=True), IndexedBase("b", shape=(D,)), IndexedBase("y", shape=(N,))
+    picked = Sum(KroneckerDelta(j, y[i]) * b[j] ** 2, (j, 1, D - 2), (i, 0, N - 1))
+    module = derive.compile(Loss("picked", picked, wrt=[b], data=[y]))
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    loss, gradient = module.loss_and_grad(values, np.array([0, 1, 3, 9, -1, 1]))
+    assert loss == 8.0
+    np.testing.assert_array_equal(gradient, [0.0, 8.0, 0.0, 0.0])
 
 
 def test_shared_parts_are_never_plain_numbers():
