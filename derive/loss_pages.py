@@ -21,9 +21,10 @@ from derive.economy import Economy
 from derive.errors import StatementError
 from derive.lower import Lowering
 from derive.numbering import equation_numbers
-from derive.numpy_source import Output, Writer, scalar_source
+from derive.python_source import scalar_source
 from derive.statement import Definition, Form, Loss, Variable
 from derive.text import form_text
+from derive.writer import Output, Writer
 
 __all__ = ["page"]
 
