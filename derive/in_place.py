@@ -58,7 +58,10 @@ NUMPY_OUT = OutTarget(
         "sin": "np.sin({}, out={out})", "cos": "np.cos({}, out={out})", "tan": "np.tan({}, out={out})",
         "asin": "np.arcsin({}, out={out})", "acos": "np.arccos({}, out={out})", "atan": "np.arctan({}, out={out})",
         "sinh": "np.sinh({}, out={out})", "cosh": "np.cosh({}, out={out})", "tanh": "np.tanh({}, out={out})",
-        "copy": "np.copyto({out}, {})",
+        "copy": "np.copyto({out}, {})", "gt": "np.greater({}, {}, out={out})",
+        "ge": "np.greater_equal({}, {}, out={out})", "lt": "np.less({}, {}, out={out})",
+        "le": "np.less_equal({}, {}, out={out})", "eq": "np.equal({}, {}, out={out})",
+        "ne": "np.not_equal({}, {}, out={out})",
     },
     # The same operations as above, shorter to read and faster to call.
     {"add": "{out} += {1}", "subtract": "{out} -= {1}", "multiply": "{out} *= {1}", "divide": "{out} /= {1}"},

@@ -45,6 +45,14 @@ class _ExactQuotients(ast.NodeTransformer):
         value: ast.expr = ast.parse(ast.unparse(target), mode="eval").body
         return ast.Assign([target], ast.Call(ast.Name(_QUOTIENT, ast.Load()), [value, node.value], []))
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """``np.divide(a, b, out=c)``, whose result nothing reads but by its name."""
+        self.generic_visit(node)
+        function = node.func
+        if isinstance(function, ast.Attribute) and function.attr == "divide":
+            return ast.Call(ast.Name(_QUOTIENT, ast.Load()), node.args, [])
+        return node
+
 
 def _quotient(a: Any, b: Any) -> Any:
     if isinstance(a, np.ndarray) and a.dtype == object:

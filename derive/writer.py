@@ -18,6 +18,7 @@ from derive.blocks import Plan
 from derive.expressions import Expressions
 from derive.program import Node, Ref, Update
 from derive.python_source import ATOM, COMPARISONS, Text, is_negative, wrapped
+from derive.reuse import Value, in_place
 
 __all__ = ["Output", "Writer"]
 
@@ -75,6 +76,7 @@ class Writer(Expressions):
     numbers: dict[str, int] = field(default_factory=dict)
     typed: set[str] = field(default_factory=set)
     prepared: set[int] = field(default_factory=set)
+    values: dict[str, Value] = field(default_factory=dict)
     plan: Plan | None = None
     ranks: dict[str, int] = field(default_factory=dict)
 
@@ -87,6 +89,8 @@ class Writer(Expressions):
         if self.plan is not None:
             self.write_blocks(self.plan, definitions)
         self.assign_all(definitions, wanted)
+        if self.plan is None:
+            self.lines = in_place(self, self.lines, self.values, wanted, width=WIDTH)
 
     def assign_all(self, definitions: Sequence[Output], wanted: set[str]) -> None:
         for d in definitions:
@@ -129,7 +133,9 @@ class Writer(Expressions):
                 sign = "-=" if is_negative(text) else "+="
                 self.lines.append(f"{total.name} {sign} {text[0][1:] if is_negative(text) else text[0]}")
             self.mark(total.name)
-        body, self.lines = self.lines, before
+        sums = {total.name for total in totals}
+        body = in_place(self, self.lines, self.values, sums, width=WIDTH - INDENT)
+        self.lines = before
         self.block = None
         for total in totals:
             self.write_start(total)
@@ -323,8 +329,8 @@ class Writer(Expressions):
         elif node.op == "scatter":
             self.write_scatter(node, name, layout)
         else:
-            text = self.fitted(node, name, layout)
-            self.line(name, text)
+            self.values[name] = Value(node, tuple(range(node.rank)), layout)
+            self.line(name, self.fitted(node, name, layout))
         self.variables[node.number] = (name, layout)
         self.mark(name)
 
@@ -463,6 +469,7 @@ class Writer(Expressions):
         text = source[0]
         if child.number in self.variables or child.op in ("input", "take"):
             text = f"{wrapped(source, ATOM)}.copy()"
+        self.values[name] = Value(child, where, context)
         self.line(name, text)
         position = {p: k for k, p in enumerate(where)}
         entries = [node.info[position[p]] for p in layout]
@@ -487,6 +494,7 @@ class Writer(Expressions):
             elif child.number in self.variables or child.op in ("input", "take"):
                 self.line(name, f"{wrapped(source, ATOM)}.copy()")
             else:
+                self.values[name] = Value(child, where, layout)
                 self.line(name, source[0])
         else:
             self.line(name, self.call("zeros", shape))
@@ -515,6 +523,7 @@ class Writer(Expressions):
     def write_changed(self, node: Node, name: str, layout: tuple[int, ...]) -> None:
         """A scatter onto an array that becomes its result."""
         base, where = node.args[0]
+        self.values[name] = Value(base, where, layout)
         self.line(name, self.fit_text([base], partial(self.text, base, where, layout), len(name) + 3)[0])
         axis_of = {p: k for k, p in enumerate(where)}
         self.variables[base.number] = (name, tuple(axis_of[p] for p in layout))

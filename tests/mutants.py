@@ -21,6 +21,17 @@ SWAPPED = {
     ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
 }
+#: The same for what is written with ``out=``.
+FUNCTIONS_SWAPPED = {
+    "add": {"subtract": "Sub"},
+    "subtract": {"add": "Add"},
+    "multiply": {"divide": "Div", "add": "Add"},
+    "divide": {"multiply": "Mult"},
+    "greater": {"greater_equal": "GtE", "less": "Lt"},
+    "greater_equal": {"greater": "Gt", "less_equal": "LtE"},
+    "less": {"less_equal": "LtE", "greater": "Gt"},
+    "less_equal": {"less": "Lt", "greater_equal": "GtE"},
+}
 RENAMED = {"maximum": "minimum", "minimum": "maximum", "sum": "mean", "max": "min", "sign": "abs", "exp": "expm1"}
 
 
@@ -88,6 +99,11 @@ def _faults(node: ast.AST, labels: tuple[str, ...]) -> Iterator[tuple[str, ast.A
         yield f"{text} not transposed", node.value
     if isinstance(node, ast.Attribute) and node.attr in RENAMED:
         yield f"{text} to {RENAMED[node.attr]}", ast.Attribute(node.value, RENAMED[node.attr], ast.Load())
+    if isinstance(node, ast.Attribute):
+        for name, operator in FUNCTIONS_SWAPPED.get(node.attr, {}).items():
+            yield f"{text} to {operator}", ast.Attribute(node.value, name, ast.Load())
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and "out=" in text:
+        yield f"dropped {text}", None
     if isinstance(node, ast.AugAssign):
         yield f"dropped {text}", None
         for operator in SWAPPED.get(type(node.op), ()):

@@ -33,7 +33,8 @@ def loss(W, X, *, reg=0.0) -> float:
     W, X, reg = _arguments(W, X, reg)
     N = X.shape[0]
     z = X @ W.T
-    r = z @ W - X
+    r = z @ W
+    r -= X
     return float(np.vdot(r, r) / N + reg * np.vdot(W, W))
 
 
@@ -62,8 +63,9 @@ def grad(W, X, *, reg=0.0) -> np.ndarray:
     for rows in _row_blocks(X, H, D):
         X_rows = X[rows]
         z = X_rows @ W.T
-        r = z @ W - X_rows
-        grad_r = 2 * r / N
+        r = z @ W
+        r -= X_rows
+        grad_r = np.multiply(r, 2 / N, out=r)
         grad_z = grad_r @ W.T
         grad_W += grad_z.T @ X_rows + z.T @ grad_r
     return grad_W
@@ -96,7 +98,8 @@ def loss_and_grad(W, X, *, reg=0.0) -> tuple[float, np.ndarray]:
     for rows in _row_blocks(X, D, H):
         X_rows = X[rows]
         z = X_rows @ W.T  # (1)
-        r = z @ W - X_rows  # (2)
+        r = z @ W
+        r -= X_rows  # (2)
         grad_r = 2 * r / N  # (4)
         grad_z = grad_r @ W.T  # (5)
         loss += np.vdot(r, r) / N  # (3)

@@ -69,8 +69,10 @@ def grad(W, X, y, *, reg=0.0) -> np.ndarray:
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
         s = X_rows @ W.T
-        exp_s = np.exp(s - s.max(axis=1)[:, None])
-        grad_s = exp_s / exp_s.sum(axis=1)[:, None] / N
+        exp_s = np.subtract(s, s.max(axis=1)[:, None], out=s)
+        np.exp(exp_s, out=exp_s)
+        grad_s = np.divide(exp_s, exp_s.sum(axis=1)[:, None], out=exp_s)
+        grad_s /= N
         i = np.arange(n)
         grad_s[i, y_rows] -= 1 / N
         grad_W += grad_s.T @ X_rows
@@ -107,11 +109,13 @@ def loss_and_grad(W, X, y, *, reg=0.0) -> tuple[float, np.ndarray]:
         n = len(X_rows)
         s = X_rows @ W.T  # (1)
         s_max = s.max(axis=1)
-        exp_s = np.exp(s - s_max[:, None])
+        exp_s = s - s_max[:, None]
+        np.exp(exp_s, out=exp_s)
         sum_exp_s = exp_s.sum(axis=1)
         i = np.arange(n)
         L = s_max + np.log(sum_exp_s) - s[i, y_rows]  # (2)
-        grad_s = exp_s / sum_exp_s[:, None] / N
+        grad_s = np.divide(exp_s, sum_exp_s[:, None], out=exp_s)
+        grad_s /= N
         grad_s[i, y_rows] -= 1 / N  # (5)
         loss += L.sum() / N  # (3)
         grad_W += grad_s.T @ X_rows  # (6)

@@ -41,7 +41,10 @@ def loss(W, X, y, *, delta=1.0, reg=0.0) -> float:
     N = X.shape[0]
     s = X @ W.T
     i = np.arange(N)
-    s_squared = np.maximum(0, s - s[i, y][:, None] + delta)**2
+    s_squared = np.subtract(s, s[i, y][:, None], out=s)
+    s_squared += delta
+    np.maximum(s_squared, 0, out=s_squared)
+    np.multiply(s_squared, s_squared, out=s_squared)
     s_squared[i, y] = 0
     L = s_squared.sum(axis=1)
     return float(L.sum() / N + reg * np.vdot(W, W))
@@ -77,9 +80,11 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
         n = len(X_rows)
         s = X_rows @ W.T
         i = np.arange(n)
-        hinge = np.maximum(0, s - s[i, y_rows][:, None] + delta)
+        hinge = np.subtract(s, s[i, y_rows][:, None], out=s)
+        hinge += delta
+        np.maximum(hinge, 0, out=hinge)
         hinge[i, y_rows] = 0
-        grad_s = 2 * hinge / N
+        grad_s = np.multiply(hinge, 2 / N, out=hinge)
         grad_s[i, y_rows] -= grad_s.sum(axis=1)
         grad_W += grad_s.T @ X_rows
     return grad_W
@@ -117,10 +122,12 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
         n = len(X_rows)
         s = X_rows @ W.T  # (1)
         i = np.arange(n)
-        hinge = np.maximum(0, s - s[i, y_rows][:, None] + delta)
+        hinge = np.subtract(s, s[i, y_rows][:, None], out=s)
+        hinge += delta
+        np.maximum(hinge, 0, out=hinge)
         hinge[i, y_rows] = 0
         L = np.sum(hinge**2, axis=1)  # (2)
-        grad_s = 2 * hinge / N
+        grad_s = np.multiply(hinge, 2 / N, out=hinge)
         grad_s[i, y_rows] -= grad_s.sum(axis=1)  # (4)
         loss += L.sum() / N  # (3)
         grad_W += grad_s.T @ X_rows  # (5)

@@ -41,7 +41,9 @@ def loss(W, X, y, *, delta=1.0, reg=0.0) -> float:
     N = X.shape[0]
     s = X @ W.T
     i = np.arange(N)
-    hinge = np.maximum(0, s - s[i, y][:, None] + delta)
+    hinge = np.subtract(s, s[i, y][:, None], out=s)
+    hinge += delta
+    np.maximum(hinge, 0, out=hinge)
     hinge[i, y] = 0
     L = hinge.sum(axis=1)
     return float(L.sum() / N + reg * np.vdot(W, W))
@@ -70,7 +72,6 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
     W, X, y, delta, reg = _arguments(W, X, y, delta, reg)
     C = W.shape[0]
     N = X.shape[0]
-    dtype = W.dtype
     grad_W = 2 * reg * W
     # A block of rows stays in the cache between the products that read it.
     for rows in _row_blocks(X, C):
@@ -78,9 +79,11 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
         n = len(X_rows)
         s = X_rows @ W.T
         i = np.arange(n)
-        active = (s - s[i, y_rows][:, None] + delta > 0).astype(dtype)
+        active = np.subtract(s, s[i, y_rows][:, None], out=s)
+        active += delta
+        np.greater(active, 0, out=active)
         active[i, y_rows] = 0
-        grad_s = active / N
+        grad_s = np.divide(active, N, out=active)
         grad_s[i, y_rows] -= grad_s.sum(axis=1)
         grad_W += grad_s.T @ X_rows
     return grad_W
@@ -110,7 +113,6 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
     W, X, y, delta, reg = _arguments(W, X, y, delta, reg)
     C = W.shape[0]
     N = X.shape[0]
-    dtype = W.dtype
     loss = reg * np.vdot(W, W)
     grad_W = 2 * reg * W
     # A block of rows stays in the cache between the products that read it.
@@ -119,10 +121,13 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
         n = len(X_rows)
         s = X_rows @ W.T  # (1)
         i = np.arange(n)
-        hinge = np.maximum(0, s - s[i, y_rows][:, None] + delta)
+        hinge = np.subtract(s, s[i, y_rows][:, None], out=s)
+        hinge += delta
+        np.maximum(hinge, 0, out=hinge)
         hinge[i, y_rows] = 0
         L = hinge.sum(axis=1)  # (2)
-        grad_s = (hinge > 0).astype(dtype) / N
+        grad_s = np.greater(hinge, 0, out=hinge)
+        grad_s /= N
         grad_s[i, y_rows] -= grad_s.sum(axis=1)  # (4)
         loss += L.sum() / N  # (3)
         grad_W += grad_s.T @ X_rows  # (5)

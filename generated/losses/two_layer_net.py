@@ -54,8 +54,11 @@ def loss(W1, b1, W2, b2, X, y, *, reg=0.0) -> float:
     """
     W1, b1, W2, b2, X, y, reg = _arguments(W1, b1, W2, b2, X, y, reg)
     N = X.shape[0]
-    h = np.maximum(0, X @ W1.T + b1)
-    s = h @ W2.T + b2
+    h = X @ W1.T
+    h += b1
+    np.maximum(h, 0, out=h)
+    s = h @ W2.T
+    s += b2
     s_max = s.max(axis=1)
     i = np.arange(N)
     L = s_max + np.log(np.exp(s - s_max[:, None]).sum(axis=1)) - s[i, y]
@@ -100,10 +103,15 @@ def grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> Gradient:
     for rows in _row_blocks(X, C, H):
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        h = np.maximum(0, X_rows @ W1.T + b1)
-        s = h @ W2.T + b2
-        exp_s = np.exp(s - s.max(axis=1)[:, None])
-        grad_s = exp_s / exp_s.sum(axis=1)[:, None] / N
+        h = X_rows @ W1.T
+        h += b1
+        np.maximum(h, 0, out=h)
+        s = h @ W2.T
+        s += b2
+        exp_s = np.subtract(s, s.max(axis=1)[:, None], out=s)
+        np.exp(exp_s, out=exp_s)
+        grad_s = np.divide(exp_s, exp_s.sum(axis=1)[:, None], out=exp_s)
+        grad_s /= N
         i = np.arange(n)
         grad_s[i, y_rows] -= 1 / N
         grad_h = grad_s @ W2
@@ -155,14 +163,19 @@ def loss_and_grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> tuple[float, Gradient]:
     for rows in _row_blocks(X, C, H):
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        h = np.maximum(0, X_rows @ W1.T + b1)  # (1)
-        s = h @ W2.T + b2  # (2)
+        h = X_rows @ W1.T
+        h += b1
+        np.maximum(h, 0, out=h)  # (1)
+        s = h @ W2.T
+        s += b2  # (2)
         s_max = s.max(axis=1)
-        exp_s = np.exp(s - s_max[:, None])
+        exp_s = s - s_max[:, None]
+        np.exp(exp_s, out=exp_s)
         sum_exp_s = exp_s.sum(axis=1)
         i = np.arange(n)
         L = s_max + np.log(sum_exp_s) - s[i, y_rows]  # (3)
-        grad_s = exp_s / sum_exp_s[:, None] / N
+        grad_s = np.divide(exp_s, sum_exp_s[:, None], out=exp_s)
+        grad_s /= N
         grad_s[i, y_rows] -= 1 / N  # (7)
         grad_h = grad_s @ W2  # (8)
         loss += L.sum() / N  # (4)
