@@ -7,11 +7,15 @@ that it stands alone. They are kept as code, not as text, so that they are linte
 from __future__ import annotations
 
 import numbers
+import os
 from typing import Any
 
 import numpy as np
 
-__all__ = ["_count", "_exact", "_floating", "_in_range", "_labels", "_number", "_row_blocks", "_sizes"]
+__all__ = [
+    "_by_blocks", "_cores", "_count", "_exact", "_floating", "_in_range", "_labels", "_number", "_panel", "_product",
+    "_row_blocks", "_sizes",
+]  # fmt: skip
 
 
 def _floating(**arrays: Any) -> tuple[Any, ...]:
@@ -116,3 +120,54 @@ def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     row = array[0].nbytes + 2 * sum(widths) * array.itemsize
     count = max(1, round(len(array) * row / 2**22))
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
+
+
+def _by_blocks(terms: Any, array: np.ndarray, *widths: int) -> Any:
+    """What ``terms`` gives for each block of rows of an array, in order.
+
+    ``terms`` takes the rows of a block and a function that multiplies matrices.
+    """
+    blocks, cores = _row_blocks(array, *widths), _cores()
+    if _panel(array[0].size, max(widths, default=1)) < 16 or len(blocks) == 1 < cores:
+        # BLAS shares each product among the cores.
+        yield from (terms(rows, np.matmul) for rows in blocks)
+    elif len(blocks) == 1 or cores == 1:
+        yield from (terms(rows, _product) for rows in blocks)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(cores, len(blocks))) as pool:
+            yield from pool.map(lambda rows: terms(rows, _product), blocks)
+
+
+def _cores() -> int:
+    """How many cores BLAS may use."""
+    limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(int(limit) for limit in limits if limit.isdigit() and int(limit) > 0)])
+
+
+def _panel(inner: int, columns: int) -> int:
+    """Rows of a product that takes less than 2**19 multiplications: OpenBLAS computes it on one thread.
+
+    Where it can, it does so without the copies that it makes for larger ones, which take longer than the product itself
+    where there are few columns.
+    """
+    return (2**19 - 1) // (inner * columns)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two matrices in panels: of the rows of the first, or of the axis that is summed over."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    by_rows = rows > columns
+    panel = _panel(inner if by_rows else rows, columns)
+    if panel < 16:
+        return a @ b
+    whole = (rows if by_rows else inner) // panel * panel
+    if by_rows:
+        result = np.empty((rows, columns), a.dtype)
+        np.matmul(a[:whole].reshape(-1, panel, inner), b, out=result[:whole].reshape(-1, panel, columns))
+        np.matmul(a[whole:], b, out=result[whole:])
+        return result
+    panels = a[:, :whole].reshape(rows, -1, panel).transpose(1, 0, 2)
+    return np.matmul(panels, b[:whole].reshape(-1, panel, columns)).sum(axis=0) + a[:, whole:] @ b[whole:]

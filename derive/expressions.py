@@ -13,6 +13,7 @@ from typing import Any
 
 from sympy import Expr, Integer, Mul, S, expand
 
+from derive.finite import stays_finite
 from derive.numpy_source import NUMPY_ARRAYS, ArrayTarget
 from derive.program import Node
 from derive.python_source import (
@@ -34,7 +35,7 @@ from derive.python_source import (
     wrapped,
 )
 
-__all__ = ["Expressions"]
+__all__ = ["Expressions", "is_matrix_product"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Expressions:
         Finished lines; an expression may need the values of an index on a line before it.
     variables : dict
         For nodes that have a variable: its name, and the order of its axes.
+    products : set of int
+        Products of matrices that are written as a call of the function named ``product``, by number.
     block : Expr or None
         The size that is, inside a block of examples, that of the block.
     """
@@ -75,6 +78,8 @@ class Expressions:
     variables: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     aranges: dict[tuple[Expr, Expr], str] = field(default_factory=dict)
     plain: dict[int, bool] = field(default_factory=dict)
+    products: set[int] = field(default_factory=set)
+    product: str = "product"
     block: Expr | None = None
     block_size: str = "n"
 
@@ -189,6 +194,8 @@ class Expressions:
             return f"{wrapped(arg(0), OR)} | {wrapped(arg(1), OR)}", OR
         if name == "not":
             return f"~{wrapped(arg(0), UNARY)}", UNARY
+        if name == "where" and self.is_masked(node):
+            return f"{wrapped(arg(1), PRODUCT)} * {wrapped(arg(0), UNARY)}", PRODUCT
         if name == "where":
             text = self.call("where", *(arg(n)[0] for n in range(3)))
             if all(self.pythonic(c) for c, _ in node.args[1:]):
@@ -199,6 +206,11 @@ class Expressions:
         if name == "sigmoid":
             return self.call("sigmoid", negated(arg(0))), ATOM
         return self.call(name, *(arg(n)[0] for n in range(len(node.args)))), ATOM
+
+    def is_masked(self, node: Node) -> bool:
+        """Whether a choice is between a finite value and 0, and so a product with its condition."""
+        chosen, other = node.args[1][0], node.args[2][0]
+        return other.op == "scalar" and other.info == 0 and chosen.rank == node.rank and stays_finite(chosen)
 
     def add_text(self, node: Node, axes: tuple[Any, ...], context: tuple[Any, ...]) -> Text:
         return self.sum_text([(child, tuple(axes[p] for p in where)) for child, where in node.args], context)
@@ -312,11 +324,7 @@ class Expressions:
 
     def contract_text(self, node: Node) -> tuple[Text, tuple[int, ...]]:
         (a, a_at), (b, b_at) = node.args
-        out = set(range(node.rank))
-        batch = [p for p in a_at if p in b_at and p in out]
-        inner = [p for p in a_at if p in b_at and p not in out]
-        rows = [p for p in a_at if p not in b_at]
-        columns = [p for p in b_at if p not in a_at]
+        batch, inner, rows, columns = product_axes(node)
         if not batch and len(inner) == 1 and len(rows) <= 1 and len(columns) <= 1:
             return self.matrix_product(node, rows, columns, inner[0])
         if not rows and not columns and not batch:
@@ -355,6 +363,8 @@ class Expressions:
             a, a_at, b, b_at, rows, columns = b, b_at, a, a_at, columns, rows
         left = self.text(a, a_at, (*rows, inner))
         right = self.text(b, b_at, (inner, *columns))
+        if node.number in self.products:
+            return (f"{self.product}({left[0]}, {right[0]})", ATOM), (*rows, *columns)
         return (f"{wrapped(left, PRODUCT)} @ {wrapped(right, UNARY)}", PRODUCT), (*rows, *columns)
 
     def stacked_product(
@@ -489,3 +499,17 @@ class Expressions:
             candidate, number = f"{name}_{number}", number + 1
         self.reserved.add(candidate)
         return candidate
+
+
+def product_axes(node: Node) -> tuple[list[int], list[int], list[int], list[int]]:
+    """The axes of a contraction: those that both arrays keep, those summed over, and those of one array alone."""
+    (_, a_at), (_, b_at) = node.args
+    out = set(range(node.rank))
+    batch = [p for p in a_at if p in b_at and p in out]
+    inner = [p for p in a_at if p in b_at and p not in out]
+    return batch, inner, [p for p in a_at if p not in b_at], [p for p in b_at if p not in a_at]
+
+
+def is_matrix_product(node: Node) -> bool:
+    """Whether a contraction is that of a matrix with a matrix."""
+    return node.op == "contract" and tuple(map(len, product_axes(node))) == (0, 1, 1, 1)

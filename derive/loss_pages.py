@@ -106,6 +106,8 @@ class _Module:
         checks = needed_checks([*check.body, *(line for f in functions for line in f.body)])
         if any("numbers." in c for c in checks):
             imports.append("import numbers")
+        if any("os." in c for c in checks):
+            imports.append("import os")
         if "builtins." in text:
             imports.append("import builtins")
         if "math." in text:
@@ -419,11 +421,12 @@ def folded(lines: Iterable[str], room: int) -> Iterable[str]:
 
 def needed_checks(lines: Sequence[str]) -> list[str]:
     """The source of the checks that some lines call, and of what those call."""
-    order = ["_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count", "_row_blocks"]
+    order = ["_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count"]
+    order += ["_by_blocks", "_row_blocks", "_cores", "_product", "_panel"]
     text = "\n".join(lines)
     found = []
     for name in order:
-        if f"{name}(" in text:
+        if re.search(rf"\b{name}\b", text):
             source = inspect.getsource(getattr(arguments, name))
             found.append(plain(source).rstrip("\n"))
             text += source

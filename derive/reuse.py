@@ -149,10 +149,10 @@ class _Lines:
 
     def ways(self, value: Value) -> Iterator[tuple[list[_Step], str | None]]:
         """Operations from a value down, and the variable at the end, if there is one that lies as the value does."""
-        if not _can_change(value.node):
+        if not self.can_change(value.node):
             return
         for number, (child, axes) in enumerate(value.operands()):
-            if value.node.info == "pow" and number:
+            if value.node.info in ("pow", "where") and number != int(value.node.info == "where"):
                 continue
             step = _Step(value, number)
             minus = _negated(child) if value.node.info == "add" and child.number not in self.writer.variables else None
@@ -172,6 +172,14 @@ class _Lines:
                 yield [step, *way], array
             if not deeper and child.op in ("map", "contract"):
                 yield [step, _Step(inner, 0)], None
+
+    def can_change(self, node: Node) -> bool:
+        """Whether the result of an operation may stand where an operand stood."""
+        if node.info == "indicator":
+            return node.args[0][0].info in COMPARISONS and node.args[0][0].number not in self.writer.variables
+        if node.info == "where":
+            return self.writer.is_masked(node)
+        return node.info in _FUNCTIONS or node.info in ("add", "mul", "pow", "maximum", "minimum")
 
     def is_free(self, array: str, number: int) -> bool:
         """Whether the lines make an array, and nothing after this one reads it or a view of it."""
@@ -209,6 +217,8 @@ class _Lines:
             return [_Operation(node.info, self.operand(step, 1 - place)[0])]
         if node.info == "indicator":
             return [_Operation(node.args[0][0].info, self.operand(step, 1 - place)[0], second=place == 1)]
+        if node.info == "where":
+            return [_Operation("multiply", self.operand(step, 0)[0])]
         if node.info == "pow":
             return self.power(node.args[1][0])
         return self.product(step) if node.info == "mul" else self.sum(step)
@@ -281,13 +291,6 @@ class _Lines:
 
 def _term(text: tuple[str, int]) -> _Operation:
     return _Operation("subtract", text[0][1:]) if is_negative(text) else _Operation("add", text[0])
-
-
-def _can_change(node: Node) -> bool:
-    """Whether the result of an operation may stand where an operand stood."""
-    if node.info == "indicator":
-        return node.args[0][0].info in COMPARISONS
-    return node.info in _FUNCTIONS or node.info in ("add", "mul", "pow", "maximum", "minimum")
 
 
 def _negated(node: Node) -> tuple[Node, tuple[int, ...]] | None:

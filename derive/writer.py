@@ -15,7 +15,7 @@ from functools import partial
 from sympy import Expr, Symbol
 
 from derive.blocks import Plan
-from derive.expressions import Expressions
+from derive.expressions import Expressions, is_matrix_product
 from derive.program import Node, Ref, Update
 from derive.python_source import ATOM, COMPARISONS, Text, is_negative, wrapped
 from derive.reuse import Value, in_place
@@ -71,6 +71,7 @@ class Writer(Expressions):
 
     named: dict[int, str]
     optional: set[int] = field(default_factory=set)
+    needed: dict[int, Node] = field(default_factory=dict)
     uses: dict[int, int] = field(default_factory=dict)
     users: dict[int, list[Node]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
@@ -111,6 +112,10 @@ class Writer(Expressions):
         whole, self.inputs = self.inputs, dict(self.inputs)
         for name in plan.inputs:
             self.inputs[name] = self.unused(f"{whole.get(name, name)}_rows")
+        if not any(node.op == "scatter" for number, node in plan.sums.items() if number in self.uses):
+            by_rows = {*plan.rows, *plan.sums}
+            self.products = {n for n, node in self.needed.items() if n in by_rows and is_matrix_product(node)}
+            self.product = self.unused("product")
         before, self.lines = self.lines, []
         known, self.aranges = self.aranges, {}
         self.block = plan.size
@@ -122,35 +127,65 @@ class Writer(Expressions):
         for total in totals:
             for child, _ in total.parts:
                 self.prepare_parts(child, plan)
-            if total.node.op == "scatter":
-                for update in total.node.info[1:]:
-                    self.write_update(total.node, total.name, total.layout, update)
-            else:
-                parts = [(c, tuple(total.position(p) for p in at)) for c, at in total.parts]
-                context = tuple(range(len(total.layout)))
-                inside = [c for c, _ in total.parts]
-                text = self.fit_text(inside, partial(self.sum_text, parts, context), len(total.name) + 4)
-                sign = "-=" if is_negative(text) else "+="
-                self.lines.append(f"{total.name} {sign} {text[0][1:] if is_negative(text) else text[0]}")
-            self.mark(total.name)
+            self.write_sum(total, "=" if self.products else "+=")
         sums = {total.name for total in totals}
         body = in_place(self, self.lines, self.values, sums, width=WIDTH - INDENT)
         self.lines = before
         self.block = None
+        largest = max(plan.inputs, key=lambda n: self.ranks.get(n, 0))
+        arguments = [whole.get(largest, largest), *(self.size_source(e) for e in self.widths(plan))]
+        blocks = ", ".join(f"{self.inputs[n]}" for n in plan.inputs)
+        head = [f"{blocks} = {', '.join(f'{whole.get(n, n)}[{slices}]' for n in plan.inputs)}"]
+        if any(re.search(rf"\b{self.block_size}\b", line) for line in body):
+            head.append(f"{self.block_size} = len({self.inputs[largest]})")
+        if self.products:
+            loop = self.write_terms(slices, [*head, *body], [total.name for total in totals], arguments)
+        else:
+            loop = [
+                "# A block of rows stays in the cache between the products that read it.",
+                f"for {slices} in _row_blocks({', '.join(arguments)}):",
+                *(f"    {line}" for line in (*head, *body)),
+            ]
         for total in totals:
             self.write_start(total)
             self.variables[total.node.number] = (total.name, total.layout)
-        blocks = ", ".join(f"{self.inputs[n]}" for n in plan.inputs)
-        pieces = ", ".join(f"{whole.get(n, n)}[{slices}]" for n in plan.inputs)
-        largest = max(plan.inputs, key=lambda n: self.ranks.get(n, 0))
-        self.lines.append("# A block of rows stays in the cache between the products that read it.")
-        widths = [self.size_source(e) for e in self.widths(plan)]
-        self.lines.append(f"for {slices} in _row_blocks({', '.join([whole.get(largest, largest), *widths])}):")
-        self.lines.append(f"    {blocks} = {pieces}")
-        if any(re.search(rf"\b{self.block_size}\b", line) for line in body):
-            self.lines.append(f"    {self.block_size} = len({self.inputs[largest]})")
-        self.lines.extend(f"    {line}" for line in body)
+        self.lines += loop
         self.inputs, self.aranges = whole, known
+
+    def write_sum(self, total: Total, sign: str) -> None:
+        """What a block adds to a sum over examples."""
+        if total.node.op == "scatter":
+            for update in total.node.info[1:]:
+                self.write_update(total.node, total.name, total.layout, update)
+        else:
+            parts = [(c, tuple(total.position(p) for p in at)) for c, at in total.parts]
+            context = tuple(range(len(total.layout)))
+            inside = [c for c, _ in total.parts]
+            text = self.fit_text(inside, partial(self.sum_text, parts, context), len(total.name) + 4)
+            minus = sign == "+=" and is_negative(text)
+            self.lines.append(f"{total.name} {'-=' if minus else sign} {text[0][1:] if minus else text[0]}")
+        self.mark(total.name)
+
+    def write_terms(self, slices: str, body: Sequence[str], sums: Sequence[str], arguments: Sequence[str]) -> list[str]:
+        """Write a function of the rows of a block; returns the loop that adds up what it returns."""
+        function = self.unused("terms")
+        *first, last = body
+        if len(sums) == 1 and last.startswith(f"{sums[0]} = "):
+            last = last.removeprefix(f"{sums[0]} = ")
+        else:
+            first, last = [*body], ", ".join(sums)
+        self.lines += [
+            "",
+            f"def {function}({slices}, {self.product}):",
+            "    # A block of rows stays in the cache between the products that read it.",
+            *(f"    {line}" for line in (*first, f"return {last}")),
+            "",
+        ]
+        terms = [self.unused(f"{name}_terms") for name in sums]
+        return [
+            f"for {', '.join(terms)} in _by_blocks({', '.join([function, *arguments])}):",
+            *(f"    {name} += {term}" for name, term in zip(sums, terms, strict=True)),
+        ]
 
     def widths(self, plan: Plan) -> list[Expr]:
         """The sizes of what is computed from each example, other than copies of it."""
@@ -267,13 +302,11 @@ class Writer(Expressions):
         )
 
     def count(self, roots: list[Node]) -> None:
-        seen: set[int] = set()
-
         def visit(node: Node) -> None:
             self.uses[node.number] = self.uses.get(node.number, 0) + 1
-            if node.number in seen:
+            if node.number in self.needed:
                 return
-            seen.add(node.number)
+            self.needed[node.number] = node
             for child, _ in node.args:
                 self.users.setdefault(child.number, []).append(node)
                 visit(child)

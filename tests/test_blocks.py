@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import derive
+from derive import arguments
 from derive.catalogue import find
 
 NAMES = ("svm", "squared_hinge_svm", "softmax", "logistic", "two_layer_net", "ridge")
@@ -58,19 +60,86 @@ def test_blocks_cover_every_row_once(name: str) -> None:
         assert np.array_equal(np.concatenate([np.arange(count)[b] for b in blocks]), np.arange(count))
 
 
+def peak(name: str, count: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes allocated at a time."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", str(threads))
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    parameters, data = problem(name, count, np.float32)
+    if data[1].dtype.kind == "i":
+        data[1] = data[1].astype(np.intp)
+    run = derive.compile(find(name)).loss_and_grad
+    tracemalloc.start()
+    run(*parameters, *data, reg=0.1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_working_memory_does_not_grow_with_the_number_of_examples(name: str) -> None:
+def test_working_memory_does_not_grow_with_the_number_of_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (peak(name, count, 1, monkeypatch) for count in (100_000, 400_000))
+    assert many < 1.3 * few
+    # Each thread has a block of its own.
+    assert peak(name, 400_000, 2, monkeypatch) < 2 * 1.3 * few
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_the_same_on_any_number_of_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = derive.compile(find(name))
-    peaks = []
-    for count in (100_000, 400_000):
-        parameters, data = problem(name, count, np.float32)
-        if data[1].dtype.kind == "i":
-            data[1] = data[1].astype(np.intp)
-        tracemalloc.start()
-        module.loss_and_grad(*parameters, *data, reg=0.1)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.3 * peaks[0]
+    parameters, data = problem(name, 60_000, np.float32)
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(flat(module.loss_and_grad(*parameters, *data, reg=0.1)))
+    if hasattr(module, "_by_blocks"):
+        # Blocks are multiplied in panels on threads of ours, and are added in order.
+        assert np.array_equal(*found)
+    else:
+        np.testing.assert_allclose(*found, rtol=1e-4)
+    wide = [[a.astype(np.float64) if a.dtype.kind == "f" else a for a in part] for part in (parameters, data)]
+    whole = [slice(0, 60_000)]
+    monkeypatch.setattr(module, "_row_blocks", lambda array, *widths: whole)
+    np.testing.assert_allclose(found[0], flat(module.loss_and_grad(*wide[0], *wide[1], reg=0.1)), rtol=1e-3, atol=1e-4)
+
+
+def test_what_goes_wrong_on_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+    def terms(rows: slice, product: Any) -> Any:
+        if rows.start:
+            raise FloatingPointError("in a later block")
+        return rows
+
+    results = arguments._by_blocks(terms, np.zeros((100_000, 40)), 5)
+    assert next(results).start == 0
+    with pytest.raises(FloatingPointError, match="in a later block"):
+        list(results)
+
+
+SIZES = [1, 2, 3, 16, 17, 50, 333]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, object])
+def test_a_product_in_panels_is_the_product(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes around those of a panel, whole and with a rest; in any order of memory, on fractions exactly."""
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(
+        arguments, "_panel", lambda inner, columns: 16 if dtype is object else 4096 // (inner * columns)
+    )
+    for n, k, m in itertools.product(SIZES if dtype is not object else SIZES[:5], SIZES[:5], SIZES[:5]):
+        for a, b in ((whole(random, n, k), whole(random, k, m)), (whole(random, m, n), whole(random, n, k))):
+            a, b = a.astype(dtype), b.astype(dtype)
+            for left in (a, np.asfortranarray(a), np.repeat(a, 2, axis=1)[:, ::2]):
+                found = arguments._product(left, b)
+                assert found.dtype == a.dtype
+                assert np.array_equal(found, a @ b)
+
+
+def whole(random: Any, *shape: int) -> Any:
+    """Small integers, whose products are exact in every type."""
+    return random.integers(-5, 6, shape)
 
 
 def test_a_hinge_is_computed_once_and_in_place() -> None:

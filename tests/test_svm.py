@@ -198,7 +198,7 @@ def test_no_python_loop_over_examples_or_classes(module):
         # A loop over blocks of rows is a loop over the cache, not over the examples.
         for node in ast.walk(tree):
             if isinstance(node, ast.For):
-                assert ast.unparse(node.iter) == "_row_blocks(X, C)"
+                assert ast.unparse(node.iter) == "_by_blocks(terms, X, C)"
 
 
 # -- the derivation ---------------------------------------------------------------------------------------------------

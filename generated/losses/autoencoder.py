@@ -12,6 +12,7 @@ Shapes: W (H, D), X (N, D).
 from __future__ import annotations
 
 import numbers
+import os
 
 import numpy as np
 
@@ -58,16 +59,20 @@ def grad(W, X, *, reg=0.0) -> np.ndarray:
     H = W.shape[0]
     D = W.shape[1]
     N = X.shape[0]
-    grad_W = 2 * reg * W
-    # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, H, D):
+
+    def terms(rows, product):
+        # A block of rows stays in the cache between the products that read it.
         X_rows = X[rows]
-        z = X_rows @ W.T
-        r = z @ W
+        z = product(X_rows, W.T)
+        r = product(z, W)
         r -= X_rows
         grad_r = np.multiply(r, 2 / N, out=r)
-        grad_z = grad_r @ W.T
-        grad_W += grad_z.T @ X_rows + z.T @ grad_r
+        grad_z = product(grad_r, W.T)
+        return product(grad_z.T, X_rows) + product(z.T, grad_r)
+
+    grad_W = 2 * reg * W
+    for grad_W_terms in _by_blocks(terms, X, H, D):
+        grad_W += grad_W_terms
     return grad_W
 
 
@@ -92,18 +97,24 @@ def loss_and_grad(W, X, *, reg=0.0) -> tuple[float, np.ndarray]:
     H = W.shape[0]
     D = W.shape[1]
     N = X.shape[0]
-    loss = reg * np.vdot(W, W)
-    grad_W = 2 * reg * W
-    # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, D, H):
+
+    def terms(rows, product):
+        # A block of rows stays in the cache between the products that read it.
         X_rows = X[rows]
-        z = X_rows @ W.T  # (1)
-        r = z @ W
+        z = product(X_rows, W.T)  # (1)
+        r = product(z, W)
         r -= X_rows  # (2)
         grad_r = 2 * r / N  # (4)
-        grad_z = grad_r @ W.T  # (5)
-        loss += np.vdot(r, r) / N  # (3)
-        grad_W += grad_z.T @ X_rows + z.T @ grad_r  # (6)
+        grad_z = product(grad_r, W.T)  # (5)
+        loss = np.vdot(r, r) / N  # (3)
+        grad_W = product(grad_z.T, X_rows) + product(z.T, grad_r)  # (6)
+        return loss, grad_W
+
+    loss = reg * np.vdot(W, W)
+    grad_W = 2 * reg * W
+    for loss_terms, grad_W_terms in _by_blocks(terms, X, D, H):
+        loss += loss_terms
+        grad_W += grad_W_terms
     return float(loss), grad_W
 
 
@@ -182,6 +193,24 @@ def _number(name: str, value):
     return value
 
 
+def _by_blocks(terms, array: np.ndarray, *widths: int):
+    """What ``terms`` gives for each block of rows of an array, in order.
+
+    ``terms`` takes the rows of a block and a function that multiplies matrices.
+    """
+    blocks, cores = _row_blocks(array, *widths), _cores()
+    if _panel(array[0].size, max(widths, default=1)) < 16 or len(blocks) == 1 < cores:
+        # BLAS shares each product among the cores.
+        yield from (terms(rows, np.matmul) for rows in blocks)
+    elif len(blocks) == 1 or cores == 1:
+        yield from (terms(rows, _product) for rows in blocks)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(cores, len(blocks))) as pool:
+            yield from pool.map(lambda rows: terms(rows, _product), blocks)
+
+
 def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     """Slices that cut the rows of an array into blocks of about 4 MB, a size that stays in the cache.
 
@@ -190,3 +219,36 @@ def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     row = array[0].nbytes + 2 * sum(widths) * array.itemsize
     count = max(1, round(len(array) * row / 2**22))
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
+
+
+def _cores() -> int:
+    """How many cores BLAS may use."""
+    limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(int(limit) for limit in limits if limit.isdigit() and int(limit) > 0)])
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two matrices in panels: of the rows of the first, or of the axis that is summed over."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    by_rows = rows > columns
+    panel = _panel(inner if by_rows else rows, columns)
+    if panel < 16:
+        return a @ b
+    whole = (rows if by_rows else inner) // panel * panel
+    if by_rows:
+        result = np.empty((rows, columns), a.dtype)
+        np.matmul(a[:whole].reshape(-1, panel, inner), b, out=result[:whole].reshape(-1, panel, columns))
+        np.matmul(a[whole:], b, out=result[whole:])
+        return result
+    panels = a[:, :whole].reshape(rows, -1, panel).transpose(1, 0, 2)
+    return np.matmul(panels, b[:whole].reshape(-1, panel, columns)).sum(axis=0) + a[:, whole:] @ b[whole:]
+
+
+def _panel(inner: int, columns: int) -> int:
+    """Rows of a product that takes less than 2**19 multiplications: OpenBLAS computes it on one thread.
+
+    Where it can, it does so without the copies that it makes for larger ones, which take longer than the product itself
+    where there are few columns.
+    """
+    return (2**19 - 1) // (inner * columns)

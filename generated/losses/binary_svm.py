@@ -64,7 +64,7 @@ def grad(w, X, y, *, reg=0.0) -> np.ndarray:
     for rows in _row_blocks(X):
         X_rows, y_rows = X[rows], y[rows]
         s = X_rows @ w
-        grad_s = -np.where(1 - s * y_rows > 0, y_rows, 0) / N
+        grad_s = -y_rows * (1 - s * y_rows > 0) / N
         grad_w += X_rows.T @ grad_s
     return grad_w
 
@@ -97,7 +97,7 @@ def loss_and_grad(w, X, y, *, reg=0.0) -> tuple[float, np.ndarray]:
         X_rows, y_rows = X[rows], y[rows]
         s = X_rows @ w  # (1)
         hinge = np.maximum(0, 1 - s * y_rows)
-        grad_s = -np.where(hinge > 0, y_rows, 0) / N  # (3)
+        grad_s = -y_rows * (hinge > 0) / N  # (3)
         loss += hinge.sum() / N  # (2)
         grad_w += X_rows.T @ grad_s  # (4)
     return float(loss), grad_w

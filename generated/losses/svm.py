@@ -15,6 +15,7 @@ a) is the strict indicator 1(a > 0), 0 at a = 0.
 from __future__ import annotations
 
 import numbers
+import os
 
 import numpy as np
 
@@ -72,12 +73,12 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
     W, X, y, delta, reg = _arguments(W, X, y, delta, reg)
     C = W.shape[0]
     N = X.shape[0]
-    grad_W = 2 * reg * W
-    # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, C):
+
+    def terms(rows, product):
+        # A block of rows stays in the cache between the products that read it.
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        s = X_rows @ W.T
+        s = product(X_rows, W.T)
         i = np.arange(n)
         active = np.subtract(s, s[i, y_rows][:, None], out=s)
         active += delta
@@ -85,7 +86,11 @@ def grad(W, X, y, *, delta=1.0, reg=0.0) -> np.ndarray:
         active[i, y_rows] = 0
         grad_s = np.divide(active, N, out=active)
         grad_s[i, y_rows] -= grad_s.sum(axis=1)
-        grad_W += grad_s.T @ X_rows
+        return product(grad_s.T, X_rows)
+
+    grad_W = 2 * reg * W
+    for grad_W_terms in _by_blocks(terms, X, C):
+        grad_W += grad_W_terms
     return grad_W
 
 
@@ -113,13 +118,12 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
     W, X, y, delta, reg = _arguments(W, X, y, delta, reg)
     C = W.shape[0]
     N = X.shape[0]
-    loss = reg * np.vdot(W, W)
-    grad_W = 2 * reg * W
-    # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, C):
+
+    def terms(rows, product):
+        # A block of rows stays in the cache between the products that read it.
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        s = X_rows @ W.T  # (1)
+        s = product(X_rows, W.T)  # (1)
         i = np.arange(n)
         hinge = np.subtract(s, s[i, y_rows][:, None], out=s)
         hinge += delta
@@ -129,8 +133,15 @@ def loss_and_grad(W, X, y, *, delta=1.0, reg=0.0) -> tuple[float, np.ndarray]:
         grad_s = np.greater(hinge, 0, out=hinge)
         grad_s /= N
         grad_s[i, y_rows] -= grad_s.sum(axis=1)  # (4)
-        loss += L.sum() / N  # (3)
-        grad_W += grad_s.T @ X_rows  # (5)
+        loss = L.sum() / N  # (3)
+        grad_W = product(grad_s.T, X_rows)  # (5)
+        return loss, grad_W
+
+    loss = reg * np.vdot(W, W)
+    grad_W = 2 * reg * W
+    for loss_terms, grad_W_terms in _by_blocks(terms, X, C):
+        loss += loss_terms
+        grad_W += grad_W_terms
     return float(loss), grad_W
 
 
@@ -231,6 +242,24 @@ def _number(name: str, value):
     return value
 
 
+def _by_blocks(terms, array: np.ndarray, *widths: int):
+    """What ``terms`` gives for each block of rows of an array, in order.
+
+    ``terms`` takes the rows of a block and a function that multiplies matrices.
+    """
+    blocks, cores = _row_blocks(array, *widths), _cores()
+    if _panel(array[0].size, max(widths, default=1)) < 16 or len(blocks) == 1 < cores:
+        # BLAS shares each product among the cores.
+        yield from (terms(rows, np.matmul) for rows in blocks)
+    elif len(blocks) == 1 or cores == 1:
+        yield from (terms(rows, _product) for rows in blocks)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(cores, len(blocks))) as pool:
+            yield from pool.map(lambda rows: terms(rows, _product), blocks)
+
+
 def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     """Slices that cut the rows of an array into blocks of about 4 MB, a size that stays in the cache.
 
@@ -239,3 +268,36 @@ def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     row = array[0].nbytes + 2 * sum(widths) * array.itemsize
     count = max(1, round(len(array) * row / 2**22))
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
+
+
+def _cores() -> int:
+    """How many cores BLAS may use."""
+    limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(int(limit) for limit in limits if limit.isdigit() and int(limit) > 0)])
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two matrices in panels: of the rows of the first, or of the axis that is summed over."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    by_rows = rows > columns
+    panel = _panel(inner if by_rows else rows, columns)
+    if panel < 16:
+        return a @ b
+    whole = (rows if by_rows else inner) // panel * panel
+    if by_rows:
+        result = np.empty((rows, columns), a.dtype)
+        np.matmul(a[:whole].reshape(-1, panel, inner), b, out=result[:whole].reshape(-1, panel, columns))
+        np.matmul(a[whole:], b, out=result[whole:])
+        return result
+    panels = a[:, :whole].reshape(rows, -1, panel).transpose(1, 0, 2)
+    return np.matmul(panels, b[:whole].reshape(-1, panel, columns)).sum(axis=0) + a[:, whole:] @ b[whole:]
+
+
+def _panel(inner: int, columns: int) -> int:
+    """Rows of a product that takes less than 2**19 multiplications: OpenBLAS computes it on one thread.
+
+    Where it can, it does so without the copies that it makes for larger ones, which take longer than the product itself
+    where there are few columns.
+    """
+    return (2**19 - 1) // (inner * columns)

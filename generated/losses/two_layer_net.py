@@ -16,6 +16,7 @@ a) is the strict indicator 1(a > 0), 0 at a = 0.
 from __future__ import annotations
 
 import numbers
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -95,18 +96,15 @@ def grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> Gradient:
     C = W2.shape[0]
     N = X.shape[0]
     dtype = W1.dtype
-    grad_W1 = 2 * reg * W1
-    grad_b1 = np.zeros((H,), dtype)
-    grad_W2 = 2 * reg * W2
-    grad_b2 = np.zeros((C,), dtype)
-    # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, C, H):
+
+    def terms(rows, product):
+        # A block of rows stays in the cache between the products that read it.
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        h = X_rows @ W1.T
+        h = product(X_rows, W1.T)
         h += b1
         np.maximum(h, 0, out=h)
-        s = h @ W2.T
+        s = product(h, W2.T)
         s += b2
         exp_s = np.subtract(s, s.max(axis=1)[:, None], out=s)
         np.exp(exp_s, out=exp_s)
@@ -114,12 +112,23 @@ def grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> Gradient:
         grad_s /= N
         i = np.arange(n)
         grad_s[i, y_rows] -= 1 / N
-        grad_h = grad_s @ W2
-        grad_X_W1 = np.where(h > 0, grad_h, 0)
-        grad_W1 += grad_X_W1.T @ X_rows
-        grad_b1 += grad_X_W1.sum(axis=0)
-        grad_W2 += grad_s.T @ h
-        grad_b2 += grad_s.sum(axis=0)
+        grad_h = product(grad_s, W2)
+        grad_X_W1 = np.multiply(grad_h, h > 0, out=grad_h)
+        grad_W1 = product(grad_X_W1.T, X_rows)
+        grad_b1 = grad_X_W1.sum(axis=0)
+        grad_W2 = product(grad_s.T, h)
+        grad_b2 = grad_s.sum(axis=0)
+        return grad_W1, grad_b1, grad_W2, grad_b2
+
+    grad_W1 = 2 * reg * W1
+    grad_b1 = np.zeros((H,), dtype)
+    grad_W2 = 2 * reg * W2
+    grad_b2 = np.zeros((C,), dtype)
+    for grad_W1_terms, grad_b1_terms, grad_W2_terms, grad_b2_terms in _by_blocks(terms, X, C, H):
+        grad_W1 += grad_W1_terms
+        grad_b1 += grad_b1_terms
+        grad_W2 += grad_W2_terms
+        grad_b2 += grad_b2_terms
     return Gradient(grad_W1, grad_b1, grad_W2, grad_b2)
 
 
@@ -154,19 +163,15 @@ def loss_and_grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> tuple[float, Gradient]:
     C = W2.shape[0]
     N = X.shape[0]
     dtype = W1.dtype
-    loss = reg * (np.vdot(W1, W1) + np.vdot(W2, W2))
-    grad_W1 = 2 * reg * W1
-    grad_b1 = np.zeros((H,), dtype)
-    grad_W2 = 2 * reg * W2
-    grad_b2 = np.zeros((C,), dtype)
-    # A block of rows stays in the cache between the products that read it.
-    for rows in _row_blocks(X, C, H):
+
+    def terms(rows, product):
+        # A block of rows stays in the cache between the products that read it.
         X_rows, y_rows = X[rows], y[rows]
         n = len(X_rows)
-        h = X_rows @ W1.T
+        h = product(X_rows, W1.T)
         h += b1
         np.maximum(h, 0, out=h)  # (1)
-        s = h @ W2.T
+        s = product(h, W2.T)
         s += b2  # (2)
         s_max = s.max(axis=1)
         exp_s = s - s_max[:, None]
@@ -177,13 +182,26 @@ def loss_and_grad(W1, b1, W2, b2, X, y, *, reg=0.0) -> tuple[float, Gradient]:
         grad_s = np.divide(exp_s, sum_exp_s[:, None], out=exp_s)
         grad_s /= N
         grad_s[i, y_rows] -= 1 / N  # (7)
-        grad_h = grad_s @ W2  # (8)
-        loss += L.sum() / N  # (4)
-        grad_X_W1 = np.where(h > 0, grad_h, 0)  # (9)
-        grad_W1 += grad_X_W1.T @ X_rows  # (10)
-        grad_b1 += grad_X_W1.sum(axis=0)  # (11)
-        grad_W2 += grad_s.T @ h  # (12)
-        grad_b2 += grad_s.sum(axis=0)  # (13)
+        grad_h = product(grad_s, W2)  # (8)
+        loss = L.sum() / N  # (4)
+        grad_X_W1 = np.multiply(grad_h, h > 0, out=grad_h)  # (9)
+        grad_W1 = product(grad_X_W1.T, X_rows)  # (10)
+        grad_b1 = grad_X_W1.sum(axis=0)  # (11)
+        grad_W2 = product(grad_s.T, h)  # (12)
+        grad_b2 = grad_s.sum(axis=0)  # (13)
+        return loss, grad_W1, grad_b1, grad_W2, grad_b2
+
+    loss = reg * (np.vdot(W1, W1) + np.vdot(W2, W2))
+    grad_W1 = 2 * reg * W1
+    grad_b1 = np.zeros((H,), dtype)
+    grad_W2 = 2 * reg * W2
+    grad_b2 = np.zeros((C,), dtype)
+    for loss_terms, grad_W1_terms, grad_b1_terms, grad_W2_terms, grad_b2_terms in _by_blocks(terms, X, C, H):
+        loss += loss_terms
+        grad_W1 += grad_W1_terms
+        grad_b1 += grad_b1_terms
+        grad_W2 += grad_W2_terms
+        grad_b2 += grad_b2_terms
     return float(loss), Gradient(grad_W1, grad_b1, grad_W2, grad_b2)
 
 
@@ -283,6 +301,24 @@ def _number(name: str, value):
     return value
 
 
+def _by_blocks(terms, array: np.ndarray, *widths: int):
+    """What ``terms`` gives for each block of rows of an array, in order.
+
+    ``terms`` takes the rows of a block and a function that multiplies matrices.
+    """
+    blocks, cores = _row_blocks(array, *widths), _cores()
+    if _panel(array[0].size, max(widths, default=1)) < 16 or len(blocks) == 1 < cores:
+        # BLAS shares each product among the cores.
+        yield from (terms(rows, np.matmul) for rows in blocks)
+    elif len(blocks) == 1 or cores == 1:
+        yield from (terms(rows, _product) for rows in blocks)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(cores, len(blocks))) as pool:
+            yield from pool.map(lambda rows: terms(rows, _product), blocks)
+
+
 def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     """Slices that cut the rows of an array into blocks of about 4 MB, a size that stays in the cache.
 
@@ -291,3 +327,36 @@ def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     row = array[0].nbytes + 2 * sum(widths) * array.itemsize
     count = max(1, round(len(array) * row / 2**22))
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
+
+
+def _cores() -> int:
+    """How many cores BLAS may use."""
+    limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(int(limit) for limit in limits if limit.isdigit() and int(limit) > 0)])
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two matrices in panels: of the rows of the first, or of the axis that is summed over."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    by_rows = rows > columns
+    panel = _panel(inner if by_rows else rows, columns)
+    if panel < 16:
+        return a @ b
+    whole = (rows if by_rows else inner) // panel * panel
+    if by_rows:
+        result = np.empty((rows, columns), a.dtype)
+        np.matmul(a[:whole].reshape(-1, panel, inner), b, out=result[:whole].reshape(-1, panel, columns))
+        np.matmul(a[whole:], b, out=result[whole:])
+        return result
+    panels = a[:, :whole].reshape(rows, -1, panel).transpose(1, 0, 2)
+    return np.matmul(panels, b[:whole].reshape(-1, panel, columns)).sum(axis=0) + a[:, whole:] @ b[whole:]
+
+
+def _panel(inner: int, columns: int) -> int:
+    """Rows of a product that takes less than 2**19 multiplications: OpenBLAS computes it on one thread.
+
+    Where it can, it does so without the copies that it makes for larger ones, which take longer than the product itself
+    where there are few columns.
+    """
+    return (2**19 - 1) // (inner * columns)
