@@ -214,14 +214,14 @@ def test_scratch_arrays_keep_the_type_of_the_parameters(shape: tuple[int, ...]) 
 def test_numbers_are_rounded_only_where_arrays_meet_them() -> None:
     """A letter that also stands in a condition is compared there as the number it is, in float32 too."""
     bound = symbols("bound", positive=True)
-    equations = [Eq(new(x), x - bound * Piecewise((g, g * (1 - 10**6 * bound) > 0), (0, True)))]
+    equations = [Eq(new(x), x - bound * Piecewise((g, g > 10**15 * bound - 10**9), (0, True)))]
     module = compile(UpdateRule("bounded", equations=equations))
-    params, gradient = np.ones(3, np.float32), np.ones(3, np.float32)
-    # In float32 this is 1e-6 and a little more: 1 - 10**6 * bound would have the other sign.
-    below = float(np.nextafter(1e-6, 0))
-    assert 1 - 10**6 * float(np.float32(below)) != 1 - 10**6 * below
-    pure, _ = module.update(params, gradient, module.init(params), bound=below)
-    module.step(params, gradient, module.init(params), bound=below)
+    params, gradient = np.ones(3, np.float32), np.full(3, 0.5, np.float32)
+    # The gradient is not above 1, but above what is left of that when the bound is rounded to float32: 0.
+    bound_is = 1.000000001e-6
+    pure, _ = module.update(params, gradient, module.init(params), bound=bound_is)
+    module.step(params, gradient, module.init(params), bound=bound_is)
+    np.testing.assert_array_equal(params, 1)
     np.testing.assert_array_equal(params, pure)
 
 
