@@ -2,7 +2,7 @@
 
 The equations, the order in which they are computed, the checks and the docstrings are those of
 :mod:`derive.rule_pages`; here are the spelling of an operation on one element, and the loop around them. Scalars such
-as 1 - beta1**t are computed once, in Python, and enter the loop in the type of the arrays, which is what NumPy makes
+as 1 - beta1**t are computed once, in Python, and get the type of the arrays before the loop, which is what NumPy makes
 of plain numbers. So both targets do the same operations in the same precision, and agree to rounding.
 """
 
@@ -130,8 +130,12 @@ class _Loop:
         array_of = dict(zip((x, g, *(s.symbol for s in self.rule.state)), self.arrays, strict=True))
         k = self.element
         left, right = ", ".join(self.names[a] for a in values), ", ".join(f"{array_of[a]}[{k}]" for a in values)
+        scalars = list(self.scalars.values())
+        needed = scalars or any(f"{self.real}(" in line for line in self.lines)
         body = [
-            *([f"{self.real} = params.dtype.type"] if any(f"{self.real}(" in line for line in self.lines) else []),
+            *([f"{self.real} = params.dtype.type"] if needed else []),
+            *(["# One number of float64 would make every operation one."] if scalars else []),
+            *(f"{s} = {self.real}({s})" for s in scalars),
             f"for {k} in range(params.size):",
             *([f"    {left} = {right}"] if values else []),
             *(f"    {line}" for line in self.lines),
