@@ -7,6 +7,7 @@ intermediate quantity that is used once is written where it is used, which lets 
 from __future__ import annotations
 
 import inspect
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -200,7 +201,8 @@ def step_code(rule: UpdateRule) -> ThreeAddress:
 
 
 def _step_lines(rule: UpdateRule) -> list[str]:
-    taken = {s.name for e in rule.equations for s in e.free_symbols} | {h.name for h in rule.hyperparameters}
+    letters = [*(s.symbol for s in rule.state), *(h.symbol for h in rule.hyperparameters)]
+    taken = {s.name for e in rule.equations for s in e.free_symbols} | {a.name for a in letters}
 
     def unused(name: str) -> str:
         while name in taken:
@@ -213,19 +215,19 @@ def _step_lines(rule: UpdateRule) -> list[str]:
     numbers, code = step_code(rule).numbers_named(unused, kept={t})
     arrays = ["params", "grad", *(f"state.{s.name}" for s in rule.state)]
     views = ["x", "g", *(s.symbol.name for s in rule.state), *code.scratch_names(scratch)]
+    heading = f"for {', '.join(views)} in {blocks}:"
     lines = []
     if numbers:
-        given = [f"_scalar({written(node, SCALAR)}, {dtype})" for node in numbers.values()]
         lines = [f"{dtype} = params.dtype"]
-        left, bare = ", ".join(numbers), ", ".join(given)
-        fits = 4 + len(f"{left} = {bare}") <= _WIDTH
-        lines += [f"{left} = {bare}"] if fits else laid_out(f"{left} = (", given, ")", indent=4)
+        # Letters come last: before that they are the plain numbers of which others are made.
+        for name, node in sorted(numbers.items(), key=lambda item: item[1].op == "name"):
+            lines += laid_out(f"{name} = _scalar(", [written(node, SCALAR), dtype], ")", indent=4)
     lines += [
         *(["# Where scratch is None, NumPy makes an array."] if code.scratch else []),
-        f"{blocks}: Any = [({', '.join([*arrays, *['None'] * code.scratch])})]",
+        *laid_out(f"{blocks}: Any = [(", [*arrays, *["None"] * code.scratch], ")]", indent=4),
         "if params.ndim == 0 or params.nbytes > _BLOCK:",
         *(f"    {line}" for line in laid_out(f"{blocks} = _blocks(", [str(code.scratch), *arrays], ")", indent=8)),
-        f"for {', '.join(views)} in {blocks}:",
+        *([heading] if 4 + len(heading) <= _WIDTH else laid_out("for (", views, f") in {blocks}:", indent=4)),
     ]
     shown: Symbol | None = None
     begun: list[Symbol] = []
@@ -313,40 +315,57 @@ def _ordinary(rule: UpdateRule) -> PageFunction:
     arrays = ["params", "grad", *kept]
     hyperparameters = _ordinary_names(rule)
 
-    def same(form: str) -> str:
-        return " == ".join(form.format(a) for a in arrays)
+    def each(form: str, names: Sequence[str] = arrays) -> list[str]:
+        return [form.format(name) for name in names]
 
-    alone = " is ".join(f"{a}.base" for a in arrays) + " is None"
     # Around a triangle, neighbours are all there are.
-    ring = [*arrays, arrays[0]] if len(arrays) == 3 else arrays
-    different = " is not ".join(ring)
+    different = _chain(" is not ", [*arrays, arrays[0]] if len(arrays) == 3 else arrays)
     if len(arrays) > 3:
-        different = f"len({{{', '.join(f'id({a})' for a in arrays)}}}) == {len(arrays)}"
+        different = ["\n".join(laid_out("len({", each("id({})"), f"}}) == {len(arrays)}", indent=12))]
+    finite = f"math.isfinite({' + '.join(hyperparameters)})"
+    if len(finite) > 100:
+        finite = "\n".join(laid_out("math.isfinite(sum([", hyperparameters, "]))", indent=12))
     tests = [
         "type(state) is State",
         *(["type(state.t) is int", "state.t >= 0"] if rule.counts_steps else []),
-        " is ".join(f"type({a})" for a in arrays) + " is np.ndarray",
+        *_chain(" is ", [*each("type({})"), "np.ndarray"]),
         'params.dtype.kind == "f"',
-        same("{}.dtype"),
-        same("{}.shape"),
-        *(f"{a}.flags.writeable" for a in ("params", *kept)),
+        *_chain(" == ", each("{}.dtype")),
+        *_chain(" == ", each("{}.shape")),
+        *each("{}.flags.writeable", ("params", *kept)),
         "# Different arrays that own their memory cannot overlap.",
-        alone,
-        different,
+        *_chain(" is ", [*each("{}.base"), "None"]),
+        *different,
     ]
     if hyperparameters:
         tests += [
             "# A sum is finite only where all numbers are.",
-            " is ".join(f"type({h})" for h in hyperparameters) + " is float",
-            f"math.isfinite({' + '.join(hyperparameters)})",
+            *_chain(" is ", [*each("type({})", hyperparameters), "float"]),
+            finite,
         ]
-    body = ["return (", *(f"    {'' if n == 0 or c.startswith('#') else 'and '}{c}" for n, c in enumerate(tests)), ")"]
+    body = ["return ("]
+    for n, test in enumerate(tests):
+        first, *others = test.splitlines()
+        body.append(f"    {'' if n == 0 or test.startswith('#') else 'and '}{first}")
+        body += [f"    {line}" for line in others]
     return PageFunction(
-        laid_out("def _ordinary(", [f"{a}: Any" for a in ("params", "grad", "state", *hyperparameters)], ") -> bool:"),
+        laid_out("def _ordinary(", each("{}: Any", ("params", "grad", "state", *hyperparameters)), ") -> bool:"),
         "Whether nothing can be wrong with the arguments of ``step``. Others are looked at closely; they may be right.",
         (),
-        tuple(body),
+        (*body, ")"),
     )
+
+
+def _chain(relation: str, links: Sequence[str]) -> list[str]:
+    """A chain of comparisons, ``a == b == c``; a long one in pieces, each from where the one before ends."""
+    pieces, piece = [], links[0]
+    for before, link in itertools.pairwise(links):
+        longer = f"{piece}{relation}{link}"
+        if len(longer) > 100 and relation in piece:
+            pieces.append(piece)
+            longer = f"{before}{relation}{link}"
+        piece = longer
+    return [*pieces, piece]
 
 
 def _ordinary_names(rule: UpdateRule) -> list[str]:
@@ -381,9 +400,9 @@ def checks(rule: UpdateRule) -> list[str]:
 
 
 def checks_in_place(rule: UpdateRule) -> list[str]:
-    given = ", ".join(["params", "grad", "state", *(h.name for h in rule.hyperparameters)])
+    given = ["params", "grad", "state", *(h.name for h in rule.hyperparameters)]
     closely = ["params, grad = _require_in_place(params, grad, state)", *_conversion(rule.hyperparameters, indent=8)]
-    return [f"if not _ordinary({given}):", *(f"    {line}" for line in closely)]
+    return [*laid_out("if not _ordinary(", given, "):", indent=4), *(f"    {line}" for line in closely)]
 
 
 def _conversion(hyperparameters: Sequence[Hyperparameter], indent: int = 4) -> list[str]:

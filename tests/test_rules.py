@@ -237,6 +237,42 @@ def test_names_of_the_code_give_way_to_those_of_the_rule() -> None:
     assert compare_code(rule, compile(rule)) < 1e-12
 
 
+def test_rules_with_many_letters_fit_the_page() -> None:
+    """Long tests, calls and headings are broken where they would leave the page, and still do what they say."""
+    kept = symbols("first_of_many:9", real=True)
+    numbers = symbols("coefficient_of_many:9", positive=True)
+    parts = list(zip(kept, numbers, strict=True))
+    equations = [
+        *(Eq(new(q), q * c + g) for q, c in parts),
+        Eq(new(x), x - sum((c + 1) * new(q) ** 2 for q, c in parts)),
+    ]
+    rule = UpdateRule("many", state=kept, equations=equations)
+    module, text = compile(rule), module_text(rule)
+    step = text[text.index("    if not _ordinary(\n") : text.index("def _shown(")].splitlines()
+    assert max(len(line) for line in step if not line.endswith(" = _numbers(")) <= 120
+    assert compare_code(rule, module) < 1e-12
+    hyper = {h.name: 0.5 for h in rule.hyperparameters}
+    params, gradient = np.ones(3), np.ones(3)
+    state = module.init(params)
+    assert module._ordinary(params, gradient, state, *hyper.values())
+    for wrong in (np.ones(4), np.ones(3, np.float32), params, gradient, np.ones(6)[::2], read_only(), [1.0] * 3):
+        for q in kept[::4]:
+            bad = module.init(params)
+            setattr(bad, q.name, wrong)
+            assert not module._ordinary(params, gradient, bad, *hyper.values())
+    for name in list(hyper)[::4]:
+        for value in (np.inf, np.nan, 1):
+            assert not module._ordinary(params, gradient, state, *{**hyper, name: value}.values())
+    assert not module._ordinary(params, gradient, state, np.inf, -np.inf, *[0.5] * 7)
+    assert not module._ordinary(params, gradient, state, *[1e308] * 9)
+
+
+def read_only() -> Any:
+    array = np.ones(3)
+    array.flags.writeable = False
+    return array
+
+
 def test_results_never_share_memory_with_the_gradient() -> None:
     module = compile(LANGUAGE["gradient kept as it is"][0])
     gradient = np.ones(3)

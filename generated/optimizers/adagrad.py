@@ -104,7 +104,8 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
         params, grad = _require_in_place(params, grad, state)
         learning_rate, epsilon = _numbers(learning_rate=learning_rate, epsilon=epsilon)
     dtype = params.dtype
-    learning_rate, epsilon = _scalar(learning_rate, dtype), _scalar(epsilon, dtype)
+    learning_rate = _scalar(learning_rate, dtype)
+    epsilon = _scalar(epsilon, dtype)
     # Where scratch is None, NumPy makes an array.
     blocks: Any = [(params, grad, state.grad_squared, None, None)]
     if params.ndim == 0 or params.nbytes > _BLOCK:

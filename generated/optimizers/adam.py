@@ -147,14 +147,12 @@ def step(
         )
     t = state.t + 1
     dtype = params.dtype
-    beta1, one_minus_beta1, beta2, one_minus_beta2, factor, summand = (
-        _scalar(beta1, dtype),
-        _scalar(1 - beta1, dtype),
-        _scalar(beta2, dtype),
-        _scalar(1 - beta2, dtype),
-        _scalar(learning_rate * math.sqrt(1 - beta2**t) / (1 - beta1**t), dtype),
-        _scalar(epsilon * math.sqrt(1 - beta2**t), dtype),
-    )
+    one_minus_beta1 = _scalar(1 - beta1, dtype)
+    one_minus_beta2 = _scalar(1 - beta2, dtype)
+    factor = _scalar(learning_rate * math.sqrt(1 - beta2**t) / (1 - beta1**t), dtype)
+    summand = _scalar(epsilon * math.sqrt(1 - beta2**t), dtype)
+    beta1 = _scalar(beta1, dtype)
+    beta2 = _scalar(beta2, dtype)
     # Where scratch is None, NumPy makes an array.
     blocks: Any = [(params, grad, state.first_moment, state.second_moment, None, None)]
     if params.ndim == 0 or params.nbytes > _BLOCK:

@@ -137,14 +137,12 @@ def step(
             learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
         )
     dtype = params.dtype
-    beta1, one_minus_beta1, beta2, one_minus_beta2, learning_rate, epsilon = (
-        _scalar(beta1, dtype),
-        _scalar(1 - beta1, dtype),
-        _scalar(beta2, dtype),
-        _scalar(1 - beta2, dtype),
-        _scalar(learning_rate, dtype),
-        _scalar(epsilon, dtype),
-    )
+    one_minus_beta1 = _scalar(1 - beta1, dtype)
+    one_minus_beta2 = _scalar(1 - beta2, dtype)
+    beta1 = _scalar(beta1, dtype)
+    beta2 = _scalar(beta2, dtype)
+    learning_rate = _scalar(learning_rate, dtype)
+    epsilon = _scalar(epsilon, dtype)
     # Where scratch is None, NumPy makes an array.
     blocks: Any = [(params, grad, state.first_moment, state.second_moment, None, None)]
     if params.ndim == 0 or params.nbytes > _BLOCK:

@@ -119,7 +119,8 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
         params, grad = _require_in_place(params, grad, state)
         learning_rate, rho = _numbers(learning_rate=learning_rate, rho=rho)
     dtype = params.dtype
-    rho, learning_rate = _scalar(rho, dtype), _scalar(learning_rate, dtype)
+    rho = _scalar(rho, dtype)
+    learning_rate = _scalar(learning_rate, dtype)
     # Where scratch is None, NumPy makes an array.
     blocks: Any = [(params, grad, state.velocity, None)]
     if params.ndim == 0 or params.nbytes > _BLOCK:

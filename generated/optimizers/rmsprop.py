@@ -123,12 +123,10 @@ def step(
             learning_rate=learning_rate, decay_rate=decay_rate, epsilon=epsilon
         )
     dtype = params.dtype
-    decay_rate, one_minus_decay_rate, learning_rate, epsilon = (
-        _scalar(decay_rate, dtype),
-        _scalar(1 - decay_rate, dtype),
-        _scalar(learning_rate, dtype),
-        _scalar(epsilon, dtype),
-    )
+    one_minus_decay_rate = _scalar(1 - decay_rate, dtype)
+    decay_rate = _scalar(decay_rate, dtype)
+    learning_rate = _scalar(learning_rate, dtype)
+    epsilon = _scalar(epsilon, dtype)
     # Where scratch is None, NumPy makes an array.
     blocks: Any = [(params, grad, state.grad_squared, None, None)]
     if params.ndim == 0 or params.nbytes > _BLOCK:
