@@ -21,8 +21,11 @@ class State:
 
 # --- Copied from here on ---
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
-_BLOCK = 1 << 22
+#: Bytes of a block of one array: a handful of blocks, scratch included, stay in the cache.
+_BLOCK = 1 << 18
+
+#: A number as an array without axes, of the type of the arrays: NumPy works with those faster than with plain numbers.
+_scalar: Any = np.asarray
 
 
 def _shown(state: Any) -> str:
@@ -110,9 +113,7 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
 
 def _blocks(scratch: int, params: NDArray[Any], grad: NDArray[Any], *kept: NDArray[Any]) -> Iterable[Any]:
     """The arrays in blocks that stay in the cache while they are worked on, each with scratch arrays of its size."""
-    size = max(1024, _BLOCK // ((2 + len(kept) + scratch) * params.itemsize))
-    if params.size <= size:
-        return [(params, grad, *kept, *[np.empty(params.shape, params.dtype) for _ in range(scratch)])]
+    size = max(1, _BLOCK // params.itemsize)
     work = [np.empty(size, params.dtype) for _ in range(scratch)]
     # Arrays that do not lie in one piece, or not in the same order, pass through buffers of one block.
     written: Any = ["readwrite"]

@@ -61,7 +61,7 @@ from sympy import (
     tanh,
 )
 
-__all__ = ["NUMPY", "SCALAR", "TEXT", "Node", "Ordering", "Target", "imports", "tree", "written"]
+__all__ = ["NUMPY", "SCALAR", "TEXT", "Node", "Ordering", "Target", "imports", "in_words", "tree", "written"]
 
 
 @dataclass(frozen=True)
@@ -345,3 +345,36 @@ def _written(node: Node, target: Target, names: Mapping[Symbol, str]) -> tuple[s
 
 def _fenced(text: tuple[str, int], level: int) -> str:
     return text[0] if text[1] >= level else f"({text[0]})"
+
+
+# --- From tree to name -------------------------------------------------------------------------------------------
+
+_WORDS = {
+    "add": "{}_plus_{}", "subtract": "{}_minus_{}", "multiply": "{}_times_{}", "divide": "{}_over_{}",
+    "power": "{}_to_the_{}", "square": "{}_squared", "negative": "minus_{}", "sqrt": "root_of_{}",
+}  # fmt: skip
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def in_words(node: Node) -> str:
+    """A name that reads as the scalar does; empty where that would be no name, or a long one.
+
+    >>> from sympy import symbols
+    >>> beta = symbols("beta")
+    >>> in_words(tree(1 - beta**2, Ordering(arrays=(), scalars=(beta,))))
+    'one_minus_beta_squared'
+    """
+    words = _spoken(node)
+    return words if len(words) <= 40 and words.isidentifier() else ""
+
+
+def _spoken(node: Node) -> str:
+    if node.op in ("name", "constant"):
+        return str(node.leaf)
+    if node.op == "number":
+        number = int(str(node.leaf))
+        return _DIGITS[number] if number < len(_DIGITS) else f"n{number}"
+    parts = list(map(_spoken, node.args))
+    if node.op in _WORDS and len(parts) == _WORDS[node.op].count("{}"):
+        return _WORDS[node.op].format(*parts)
+    return "_".join([node.op, *parts])

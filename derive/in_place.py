@@ -3,7 +3,8 @@
 The input is what a step computes: definitions in order, each a letter and a tree of :mod:`derive.elementwise`, and
 which array each result belongs into. A part that occurs twice is computed once. Every operation is elementwise, so it
 may write where one of its operands stands; results go where they are wanted as soon as the old value there is not
-needed any more, and into as few scratch arrays as possible otherwise.
+needed any more, and into as few scratch arrays as possible otherwise. Where a scratch array is written to first, it may
+also be None, which NumPy takes for an array that is yet to be made.
 
 >>> from sympy import symbols
 >>> from derive.elementwise import Ordering, tree
@@ -16,7 +17,7 @@ needed any more, and into as few scratch arrays as possible otherwise.
 ...     print(line)
 v *= rho
 v += g
-np.multiply(v, rate, out=scratch)
+scratch = np.multiply(v, rate, scratch)
 x -= scratch
 >>> code.scratch
 1
@@ -24,53 +25,62 @@ x -= scratch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from sympy import Symbol
 
-from derive.elementwise import NUMPY, Node, Target, written
+from derive.elementwise import NUMPY, Node, Target, in_words, written
 
 __all__ = ["NUMPY_OUT", "Instruction", "OutTarget", "ThreeAddress", "in_place"]
 
 
 @dataclass(frozen=True)
 class OutTarget:
-    """How a target spells an operation that writes into an array: formats with ``out`` and the operands."""
+    """How a target spells an operation that writes into an array: formats with ``out`` and the operands.
+
+    Scratch arrays may not be there before they are written to: what is spelled otherwise for them makes them.
+    """
 
     calls: Mapping[str, str]
+    #: What does not return the array that it writes into, spelled so that it does.
+    into_scratch: Mapping[str, str]
     #: Spellings for the case that the result goes where the first operand stands.
     onto_first: Mapping[str, str]
     #: For what has no such form: the whole expression is computed and put there.
     otherwise: str
+    #: The same for scratch arrays, ``like`` an array that is there.
+    otherwise_scratch: str
     whole: Target
 
 
 NUMPY_OUT = OutTarget(
     {
-        "add": "np.add({}, {}, out={out})", "subtract": "np.subtract({}, {}, out={out})",
-        "multiply": "np.multiply({}, {}, out={out})", "divide": "np.divide({}, {}, out={out})",
-        "power": "np.power({}, {}, out={out})", "square": "np.multiply({0}, {0}, out={out})",
-        "negative": "np.negative({}, out={out})", "sqrt": "np.sqrt({}, out={out})", "abs": "np.abs({}, out={out})",
-        "sign": "np.sign({}, out={out})", "maximum": "np.maximum({}, {}, out={out})",
-        "minimum": "np.minimum({}, {}, out={out})", "exp": "np.exp({}, out={out})", "log": "np.log({}, out={out})",
-        "sin": "np.sin({}, out={out})", "cos": "np.cos({}, out={out})", "tan": "np.tan({}, out={out})",
-        "asin": "np.arcsin({}, out={out})", "acos": "np.arccos({}, out={out})", "atan": "np.arctan({}, out={out})",
-        "sinh": "np.sinh({}, out={out})", "cosh": "np.cosh({}, out={out})", "tanh": "np.tanh({}, out={out})",
-        "copy": "np.copyto({out}, {})", "gt": "np.greater({}, {}, out={out})",
-        "ge": "np.greater_equal({}, {}, out={out})", "lt": "np.less({}, {}, out={out})",
-        "le": "np.less_equal({}, {}, out={out})", "eq": "np.equal({}, {}, out={out})",
-        "ne": "np.not_equal({}, {}, out={out})",
+        "add": "np.add({}, {}, {out})", "subtract": "np.subtract({}, {}, {out})",
+        "multiply": "np.multiply({}, {}, {out})", "divide": "np.divide({}, {}, {out})",
+        "power": "np.power({}, {}, {out})", "square": "np.multiply({0}, {0}, {out})",
+        "negative": "np.negative({}, {out})", "sqrt": "np.sqrt({}, {out})", "abs": "np.abs({}, {out})",
+        "sign": "np.sign({}, {out})", "maximum": "np.maximum({}, {}, out={out})",
+        "minimum": "np.minimum({}, {}, out={out})", "exp": "np.exp({}, {out})", "log": "np.log({}, {out})",
+        "sin": "np.sin({}, {out})", "cos": "np.cos({}, {out})", "tan": "np.tan({}, {out})",
+        "asin": "np.arcsin({}, {out})", "acos": "np.arccos({}, {out})", "atan": "np.arctan({}, {out})",
+        "sinh": "np.sinh({}, {out})", "cosh": "np.cosh({}, {out})", "tanh": "np.tanh({}, {out})",
+        "copy": "{out}[...] = {}",
     },
+    {"copy": "np.positive({}, {out})"},
     # The same operations as above, shorter to read and faster to call.
     {"add": "{out} += {1}", "subtract": "{out} -= {1}", "multiply": "{out} *= {1}", "divide": "{out} /= {1}"},
     otherwise="{out}[...] = {}",
+    otherwise_scratch="{out} = np.asarray({}, {like}.dtype)",
     whole=NUMPY,
 )  # fmt: skip
 
 #: Operations whose result is true or false: they are written where they are used, and need no scratch.
 _TRUTH = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not"})
+
+#: Operations between arrays and numbers, and what a number is called in them.
+_PART = {"add": "summand", "subtract": "summand", "multiply": "factor", "divide": "factor"}
 
 #: Where a value is: an input, or a scratch array by number.
 Place: TypeAlias = "Symbol | int"
@@ -89,15 +99,44 @@ class Instruction:
 
 @dataclass(frozen=True)
 class ThreeAddress:
-    """Instructions, and the number of scratch arrays they need."""
+    """Instructions, the number of scratch arrays they need, and an array that is there."""
 
     instructions: tuple[Instruction, ...]
     scratch: int
+    like: Symbol
 
-    def lines(self, target: OutTarget, scratch: str, only: Sequence[Instruction] | None = None) -> list[str]:
-        """The instructions (all of them, if not ``only`` some) as lines; arrays go by their letters."""
-        chosen = self.instructions if only is None else only
-        return [_line(i, target, self.scratch_names(scratch)) for i in chosen]
+    def lines(self, target: OutTarget, scratch: str) -> list[str]:
+        """A line for each instruction; arrays go by their letters."""
+        names, made, lines = self.scratch_names(scratch), set[Place](), []
+        for instruction in self.instructions:
+            lines.append(_line(instruction, target, names, self.like, made))
+            made.add(instruction.out)
+        return lines
+
+    def numbers_named(
+        self, unused: Callable[[str], str], kept: Set[Symbol] = frozenset()
+    ) -> tuple[dict[str, Node], ThreeAddress]:
+        """Names for the numbers that arrays are added to, multiplied by and so on, and the code with those names.
+
+        A letter keeps its name; ``unused`` makes a name one that is free. Literals stay as they are, and so do letters
+        that are ``kept``, or stand where their number is wanted as it is.
+        """
+        kept = kept | {
+            letter for i in self.instructions if i.op not in _PART for a in i.args for letter in _scalar_letters(a)
+        }
+        named: dict[Node, str] = {}
+
+        def name(arg: Place | Node, op: str) -> Place | Node:
+            if not isinstance(arg, Node) or arg.op in ("number", "constant") or arg.leaf in kept:
+                return arg
+            if arg not in named:
+                named[arg] = str(arg.leaf) if arg.op == "name" else unused(in_words(arg) or _PART[op])
+            return Node("name", leaf=Symbol(named[arg]), scalar=True)
+
+        instructions = tuple(
+            replace(i, args=tuple(name(a, i.op) for a in i.args)) if i.op in _PART else i for i in self.instructions
+        )
+        return {n: node for node, n in named.items()}, replace(self, instructions=instructions)
 
     def scratch_names(self, scratch: str) -> list[str]:
         return [scratch] if self.scratch == 1 else [f"{scratch}_{n + 1}" for n in range(self.scratch)]
@@ -176,6 +215,15 @@ class _Flat:
         return Node("value", leaf=value if isinstance(value, Symbol) else str(value))
 
 
+def _scalar_letters(arg: Place | Node) -> set[Symbol]:
+    """The letters that stand for numbers in an operand."""
+    if not isinstance(arg, Node):
+        return set()
+    if arg.op == "name":
+        return {arg.leaf} if isinstance(arg.leaf, Symbol) else set()
+    return {letter for a in arg.args for letter in _scalar_letters(a)}
+
+
 def _values(arg: Value | Node) -> list[Value]:
     """The values that an operand reads."""
     if not isinstance(arg, Node):
@@ -194,6 +242,7 @@ class _Places:
     def __init__(self, flat: _Flat, finals: Mapping[Symbol, int], inputs: Sequence[Symbol]) -> None:
         self.operations = flat.operations
         self.finals = finals
+        self.like = inputs[0]
         self.target_of: dict[Value, Symbol] = {v: a for a, v in finals.items()}
         #: The last operation that reads a value; final values are read by the caller, after all.
         self.last: dict[Value, int] = dict.fromkeys(inputs, -1)
@@ -217,7 +266,7 @@ class _Places:
             self.place[n] = out
             done.append(Instruction(op, operands, out, target))
             done += self.deliver(n)
-        return ThreeAddress(tuple(done), self.scratch)
+        return ThreeAddress(tuple(done), self.scratch, self.like)
 
     def located(self, arg: Value | Node) -> Place | Node:
         if not isinstance(arg, Node):
@@ -280,7 +329,9 @@ class _Places:
 # --- Text --------------------------------------------------------------------------------------------------------
 
 
-def _line(instruction: Instruction, target: OutTarget, scratch: list[str]) -> str:
+def _line(instruction: Instruction, target: OutTarget, scratch: list[str], like: Symbol, made: Set[Place]) -> str:
+    """The instruction as a line; ``made`` are the places that have been written to before."""
+
     def place(where: Place) -> str:
         return scratch[where] if isinstance(where, int) else str(where.name)
 
@@ -297,12 +348,16 @@ def _line(instruction: Instruction, target: OutTarget, scratch: list[str]) -> st
             operands.reverse()
         if operands[0] == out:
             return target.onto_first[instruction.op].format(*operands, out=out)
-    if instruction.op in target.calls:
-        return target.calls[instruction.op].format(*operands, out=out)
+    temporary = isinstance(instruction.out, int)
+    calls = {**target.calls, **target.into_scratch} if temporary else target.calls
+    if instruction.op in calls:
+        call = calls[instruction.op].format(*operands, out=out)
+        return f"{out} = {call}" if temporary and instruction.out not in made else call
     trees = tuple(
         _placed(a, place) if isinstance(a, Node) else Node("name", leaf=Symbol(place(a))) for a in instruction.args
     )
-    return target.otherwise.format(text(Node(instruction.op, trees)), out=out)
+    form = target.otherwise_scratch if temporary else target.otherwise
+    return form.format(text(Node(instruction.op, trees)), out=out, like=like.name)
 
 
 def _placed(node: Node, place: object) -> Node:

@@ -30,14 +30,12 @@ def _run(
     dtype = params.dtype
     if dtype.type not in (np.float32, np.float64) or not dtype.isnative:
         raise TypeError(f"params: expected an array of float32 or float64, got dtype {dtype}")
-    # In the type of the arrays, as NumPy takes plain numbers: one of float64 would make every operation one.
-    numbers = [dtype.type(value) for value in scalars]
     arrays = (params, grad, *kept)
     chosen = loop if params.size < 4 * _PIECE else parallel_loop
     if all(array.flags.c_contiguous for array in arrays):
-        chosen(*(array.reshape(-1) for array in arrays), *numbers)
+        chosen(*(arrays if params.ndim == 1 else [array.reshape(-1) for array in arrays]), *scalars)
     elif all(array.flags.f_contiguous for array in arrays):
-        chosen(*(array.reshape(-1, order="F") for array in arrays), *numbers)
+        chosen(*(array.reshape(-1, order="F") for array in arrays), *scalars)
     else:
         # Arrays that do not lie in one piece, or not in the same order, pass through buffers.
         written: Any = ["readwrite", "contig"]
@@ -50,4 +48,4 @@ def _run(
         )
         with pieces:
             for views in pieces:
-                chosen(*views, *numbers)
+                chosen(*views, *scalars)

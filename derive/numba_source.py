@@ -2,21 +2,20 @@
 
 The equations, the order in which they are computed, the checks and the docstrings are those of
 :mod:`derive.rule_pages`; here are the spelling of an operation on one element, and the loop around them. Scalars such
-as 1 - beta1**t are computed once, in Python, and enter the loop in the type of the arrays, which is what NumPy makes
+as 1 - beta1**t are computed once, in Python, and get the type of the arrays before the loop, which is what NumPy makes
 of plain numbers. So both targets do the same operations in the same precision, and agree to rounding.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
 from sympy import Symbol
 
 from derive import array_guards, loop_guards, rule_pages
-from derive.elementwise import NUMPY, SCALAR, Node, Target, tree, written
+from derive.elementwise import NUMPY, SCALAR, Node, Target, in_words, tree, written
 from derive.errors import MissingToolError
 from derive.render import place
 from derive.rule import UpdateRule, g, new, x
@@ -33,12 +32,6 @@ NUMBA = Target(
 )
 
 _MISSING = 'this module needs Numba: run "pip install numba", or build it for NumPy'
-#: How the operations of a scalar read in its name.
-_WORDS = {
-    "add": "{}_plus_{}", "subtract": "{}_minus_{}", "multiply": "{}_times_{}", "divide": "{}_over_{}",
-    "power": "{}_to_the_{}", "square": "{}_squared", "negative": "minus_{}", "sqrt": "root_of_{}",
-}  # fmt: skip
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def require_numba() -> None:
@@ -126,7 +119,7 @@ class _Loop:
             if node.op in ("number", "constant"):
                 return Node("name", leaf=Symbol(f"{self.real}({text})"))
             if text not in self.scalars:
-                self.scalars[text] = text if node.op == "name" else self.unused(_in_words(node))
+                self.scalars[text] = text if node.op == "name" else self.unused(in_words(node) or "scalar")
             return Node("name", leaf=Symbol(self.scalars[text]))
         return Node(node.op, tuple(map(self.entering, node.args)), node.leaf)
 
@@ -137,8 +130,12 @@ class _Loop:
         array_of = dict(zip((x, g, *(s.symbol for s in self.rule.state)), self.arrays, strict=True))
         k = self.element
         left, right = ", ".join(self.names[a] for a in values), ", ".join(f"{array_of[a]}[{k}]" for a in values)
+        scalars = list(self.scalars.values())
+        needed = scalars or any(f"{self.real}(" in line for line in self.lines)
         body = [
-            *([f"{self.real} = params.dtype.type"] if any(f"{self.real}(" in line for line in self.lines) else []),
+            *([f"{self.real} = params.dtype.type"] if needed else []),
+            *(["# One number of float64 would make every operation one."] if scalars else []),
+            *(f"{s} = {self.real}({s})" for s in scalars),
             f"for {k} in range(params.size):",
             *([f"    {left} = {right}"] if values else []),
             *(f"    {line}" for line in self.lines),
@@ -190,7 +187,7 @@ class _Loop:
         copies = [f"{name} = np.array(state.{name})" for name in kept]
         state = ", ".join([*kept, *(["t"] if counts else [])])
         return (
-            *rule_pages.checks(self.rule, "_require"),
+            *rule_pages.checks(self.rule),
             *(["t = state.t + 1"] if counts else []),
             "params = np.array(params)",
             *copies,
@@ -201,7 +198,7 @@ class _Loop:
     def step(self) -> tuple[str, ...]:
         counts = self.rule.counts_steps
         return (
-            *rule_pages.checks(self.rule, "_require_in_place"),
+            *rule_pages.checks_in_place(self.rule),
             *(["t = state.t + 1"] if counts else []),
             *self.run(["params", "grad", *(f"state.{s.name}" for s in self.rule.state)]),
             *(["state.t = t"] if counts else []),
@@ -210,18 +207,3 @@ class _Loop:
 
 #: A module that has no file, as ``derive.compile`` makes it, has no place for a cache beside it either.
 _DECORATOR = '@numba.njit(cache=os.path.exists(__file__), error_model="numpy"{})'
-
-
-def _in_words(node: Node) -> str:
-    """A name for a scalar that reads as the scalar does."""
-    if node.op == "name":
-        return str(node.leaf)
-    if node.op == "number":
-        number = int(str(node.leaf))
-        return _DIGITS[number] if number < len(_DIGITS) else f"n{number}"
-    parts: Mapping[int, str] = dict(enumerate(map(_in_words, node.args)))
-    if node.op in _WORDS and len(parts) == _WORDS[node.op].count("{}"):
-        words = _WORDS[node.op].format(*parts.values())
-    else:
-        words = "_".join([node.op, *parts.values()])
-    return words if len(words) <= 40 and words.isidentifier() else "scalar"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from sympy import S
 
-from derive.in_place import NUMPY_OUT, OutTarget
 from derive.program import Node
 from derive.python_source import COMPARISONS, is_negative, scalar_source
 
@@ -72,7 +71,6 @@ def in_place(
     kept: Collection[str],
     *,
     width: int,
-    target: OutTarget = NUMPY_OUT,
 ) -> list[str]:
     """The lines, with chains of operations on matrices computed in place.
 
@@ -89,7 +87,7 @@ def in_place(
     width : int
         How long a line may be.
     """
-    return _Lines(writer, lines, values, kept, width, target).rewritten()
+    return _Lines(writer, lines, values, kept, width).rewritten()
 
 
 class _Lines:
@@ -100,10 +98,9 @@ class _Lines:
         values: Mapping[str, Value],
         kept: Collection[str],
         width: int,
-        target: OutTarget,
     ) -> None:
         self.writer, self.lines, self.values, self.kept = writer, lines, values, kept
-        self.width, self.target = width, target
+        self.width, self.target = width, writer.target
         self.words = [_words(line.partition("  # ")[0]) for line in lines]
         self.assigned = {m["name"]: k for k, line in enumerate(lines) if (m := _ASSIGNMENT.fullmatch(line))}
 
@@ -285,7 +282,7 @@ class _Lines:
             operands.reverse()
         elif here == name and operation.name in self.target.onto_first:
             return self.target.onto_first[operation.name].format(*operands, out=name)
-        text = self.target.calls[operation.name].format(*operands, out=here)
+        text = self.target.into[operation.name].format(*operands, out=here)
         return text if here == name else f"{name} = {text}"
 
 

@@ -7,6 +7,7 @@ intermediate quantity that is used once is written where it is used, which lets 
 from __future__ import annotations
 
 import inspect
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from sympy import Add, Eq, Expr, Mul, Piecewise, S, Symbol, sqrt
 
 from derive import array_guards
-from derive.elementwise import NUMPY, Node, Ordering, imports, tree, written
+from derive.elementwise import NUMPY, SCALAR, Node, Ordering, imports, tree, written
 from derive.files import banner
 from derive.in_place import NUMPY_OUT, ThreeAddress, in_place
 from derive.render import place
@@ -63,11 +64,11 @@ def page(rule: UpdateRule, source: str) -> dict[str, str]:
 
 def contents(rule: UpdateRule, source: str) -> RulePage:
     """What the template places. Other targets replace in it what they do otherwise."""
-    functions = [_init(rule), _update(rule), _step(rule)]
+    functions = [_init(rule), _update(rule), _step(rule), _ordinary(rule)]
     if rule.shows_gradient_point:
         functions.insert(1, _lookahead(rule))
     modules = imports("\n".join(line for f in functions for line in f.body))
-    names = sorted(["State", *(f.name for f in functions)])
+    names = sorted(["State", *(f.name for f in functions if not f.name.startswith("_"))])
     title, *about = _paragraph(rule.about or f"The update rule {rule.name}.", 112)
     return RulePage(
         banner=banner(source),
@@ -200,25 +201,47 @@ def step_code(rule: UpdateRule) -> ThreeAddress:
 
 
 def _step_lines(rule: UpdateRule) -> list[str]:
-    code = step_code(rule)
-    taken = {s.name for e in rule.equations for s in e.free_symbols}
+    letters = [*(s.symbol for s in rule.state), *(h.symbol for h in rule.hyperparameters)]
+    taken = {s.name for e in rule.equations for s in e.free_symbols} | {a.name for a in letters}
+
+    def unused(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
     scratch = next(w for w in ("scratch", "work", "buffer", "room") if w not in taken)
+    dtype, blocks = unused("dtype"), unused("blocks")
+    numbers, code = step_code(rule).numbers_named(unused, kept={t})
+    arrays = ["params", "grad", *(f"state.{s.name}" for s in rule.state)]
     views = ["x", "g", *(s.symbol.name for s in rule.state), *code.scratch_names(scratch)]
-    arguments = [str(code.scratch), "params", "grad", *(f"state.{s.name}" for s in rule.state)]
-    lines = list(laid_out(f"for {', '.join(views)} in _blocks(", arguments, "):", indent=4))
+    heading = f"for {', '.join(views)} in {blocks}:"
+    lines = []
+    if numbers:
+        lines = [f"{dtype} = params.dtype"]
+        # Letters come last: before that they are the plain numbers of which others are made.
+        for name, node in sorted(numbers.items(), key=lambda item: item[1].op == "name"):
+            lines += laid_out(f"{name} = _scalar(", [written(node, SCALAR), dtype], ")", indent=4)
+    lines += [
+        *(["# Where scratch is None, NumPy makes an array."] if code.scratch else []),
+        *laid_out(f"{blocks}: Any = [(", [*arrays, *["None"] * code.scratch], ")]", indent=4),
+        "if params.ndim == 0 or params.nbytes > _BLOCK:",
+        *(f"    {line}" for line in laid_out(f"{blocks} = _blocks(", [str(code.scratch), *arrays], ")", indent=8)),
+        *([heading] if 4 + len(heading) <= _WIDTH else laid_out("for (", views, f") in {blocks}:", indent=4)),
+    ]
     shown: Symbol | None = None
     begun: list[Symbol] = []
-    numbers = {e.lhs: (n, e) for e, n in fused(rule)}
-    for instruction in code.instructions:
+    equations = {e.lhs: (n, e) for e, n in fused(rule)}
+    for instruction, line in zip(code.instructions, code.lines(NUMPY_OUT, scratch), strict=True):
         if instruction.target != shown:
             shown = instruction.target
-            own, equation = numbers[shown]
+            own, equation = equations[shown]
             label = ", ".join(f"({n})" for n in own)
             # A result may have to wait until the old value in its place is not needed any more.
             words = f"{label} into its place" if shown in begun else f"{label} {rule.text(equation)}"
             begun.append(shown)
             lines += textwrap.wrap(words, 108, initial_indent="    # ", subsequent_indent="    #     ")
-        lines += [f"    {line}" for line in code.lines(NUMPY_OUT, scratch, only=[instruction])]
+        lines.append(f"    {line}")
     return lines
 
 
@@ -244,7 +267,7 @@ def _update(rule: UpdateRule) -> PageFunction:
     fields = [*(f"np.asarray({s.name})" for s in rule.state), *(["t"] if rule.counts_steps else [])]
     new_params = _new_params(rule)
     body = [
-        *checks(rule, "_require"),
+        *checks(rule),
         *(["t = state.t + 1"] if rule.counts_steps else []),
         *update_lines(rule),
         "# Arithmetic makes scalars of arrays without axes; what comes back is an array again.",
@@ -264,7 +287,7 @@ def _update(rule: UpdateRule) -> PageFunction:
 
 def _step(rule: UpdateRule) -> PageFunction:
     body = [
-        *checks(rule, "_require_in_place"),
+        *checks_in_place(rule),
         *(["t = state.t + 1"] if rule.counts_steps else []),
         *_step_lines(rule),
         *(["state.t = t"] if rule.counts_steps else []),
@@ -284,6 +307,70 @@ def _step(rule: UpdateRule) -> PageFunction:
         ),
         tuple(body),
     )
+
+
+def _ordinary(rule: UpdateRule) -> PageFunction:
+    """The test that what is given is what ``step`` mostly gets: cheap, and true only where nothing is to be refused."""
+    kept = [f"state.{s.name}" for s in rule.state]
+    arrays = ["params", "grad", *kept]
+    hyperparameters = _ordinary_names(rule)
+
+    def each(form: str, names: Sequence[str] = arrays) -> list[str]:
+        return [form.format(name) for name in names]
+
+    # Around a triangle, neighbours are all there are.
+    different = _chain(" is not ", [*arrays, arrays[0]] if len(arrays) == 3 else arrays)
+    if len(arrays) > 3:
+        different = ["\n".join(laid_out("len({", each("id({})"), f"}}) == {len(arrays)}", indent=12))]
+    finite = f"math.isfinite({' + '.join(hyperparameters)})"
+    if len(finite) > 100:
+        finite = "\n".join(laid_out("math.isfinite(sum([", hyperparameters, "]))", indent=12))
+    tests = [
+        "type(state) is State",
+        *(["type(state.t) is int", "state.t >= 0"] if rule.counts_steps else []),
+        *_chain(" is ", [*each("type({})"), "np.ndarray"]),
+        'params.dtype.kind == "f"',
+        *_chain(" == ", each("{}.dtype")),
+        *_chain(" == ", each("{}.shape")),
+        *each("{}.flags.writeable", ("params", *kept)),
+        "# Different arrays that own their memory cannot overlap.",
+        *_chain(" is ", [*each("{}.base"), "None"]),
+        *different,
+    ]
+    if hyperparameters:
+        tests += [
+            "# A sum is finite only where all numbers are.",
+            *_chain(" is ", [*each("type({})", hyperparameters), "float"]),
+            finite,
+        ]
+    body = ["return ("]
+    for n, test in enumerate(tests):
+        first, *others = test.splitlines()
+        body.append(f"    {'' if n == 0 or test.startswith('#') else 'and '}{first}")
+        body += [f"    {line}" for line in others]
+    return PageFunction(
+        laid_out("def _ordinary(", each("{}: Any", ("params", "grad", "state", *hyperparameters)), ") -> bool:"),
+        "Whether nothing can be wrong with the arguments of ``step``. Others are looked at closely; they may be right.",
+        (),
+        (*body, ")"),
+    )
+
+
+def _chain(relation: str, links: Sequence[str]) -> list[str]:
+    """A chain of comparisons, ``a == b == c``; a long one in pieces, each from where the one before ends."""
+    pieces, piece = [], links[0]
+    for before, link in itertools.pairwise(links):
+        longer = f"{piece}{relation}{link}"
+        if len(longer) > 100 and relation in piece:
+            pieces.append(piece)
+            longer = f"{before}{relation}{link}"
+        piece = longer
+    return [*pieces, piece]
+
+
+def _ordinary_names(rule: UpdateRule) -> list[str]:
+    """The hyperparameters inside ``_ordinary``, where a few names are called as functions."""
+    return [f"{h.name}_" if h.name in ("type", "float", "int", "len", "id") else h.name for h in rule.hyperparameters]
 
 
 def _lookahead(rule: UpdateRule) -> PageFunction:
@@ -308,16 +395,22 @@ def _keywords(hyperparameters: Sequence[Hyperparameter]) -> tuple[str, ...]:
     return ("*", *named) if hyperparameters else ()
 
 
-def checks(rule: UpdateRule, guard: str) -> list[str]:
-    return [f"params, grad = {guard}(params, grad, state)", *_conversion(rule.hyperparameters)]
+def checks(rule: UpdateRule) -> list[str]:
+    return ["params, grad = _require(params, grad, state)", *_conversion(rule.hyperparameters)]
 
 
-def _conversion(hyperparameters: Sequence[Hyperparameter]) -> list[str]:
+def checks_in_place(rule: UpdateRule) -> list[str]:
+    given = ["params", "grad", "state", *(h.name for h in rule.hyperparameters)]
+    closely = ["params, grad = _require_in_place(params, grad, state)", *_conversion(rule.hyperparameters, indent=8)]
+    return [*laid_out("if not _ordinary(", given, "):", indent=4), *(f"    {line}" for line in closely)]
+
+
+def _conversion(hyperparameters: Sequence[Hyperparameter], indent: int = 4) -> list[str]:
     if not hyperparameters:
         return []
     names = [h.name for h in hyperparameters]
     left = ", ".join(names) if len(names) > 1 else f"({names[0]},)"
-    return list(laid_out(f"{left} = _numbers(", [f"{n}={n}" for n in names], ")", indent=4))
+    return list(laid_out(f"{left} = _numbers(", [f"{n}={n}" for n in names], ")", indent=indent))
 
 
 def laid_out(opening: str, items: Sequence[str], closing: str, indent: int = 0) -> tuple[str, ...]:

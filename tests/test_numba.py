@@ -83,6 +83,9 @@ def test_a_step_reaches_elements_wherever_they_lie(size: int) -> None:
     columns = np.ones((size, 2), np.float32, order="F")
     fast.step(columns, grad, fast.init(columns))
     assert np.array_equal(columns, expected)
+    cube = np.ones((size, 1, 2), np.float32)
+    fast.step(cube, grad.reshape(size, 1, 2), fast.init(cube))
+    assert np.array_equal(cube[:, 0], expected)
     for shape in ((), (0,), (0, 3)):
         array = np.ones(shape, np.float32)
         fast.step(array, np.ones(shape, np.float32), fast.init(array))
@@ -120,6 +123,18 @@ def test_choices_and_odd_names_survive_the_loop() -> None:
         assert_same(found, expected, dtype)
         assert_same(state.velocity, expected_state.velocity, dtype)
         assert_same(state.start, expected_state.start, dtype)
+
+
+def test_loops_over_float32_compute_in_float32() -> None:
+    """1 + 1e8 - 1e8 is 0 in float32, and 1 where a number of float64 takes part."""
+    large, total = symbols("large total", real=True)
+    rule = UpdateRule("rounding", [Eq(total, x + large), Eq(new(x), total - large)], defaults={large: 1e8})
+    fast = derive.compile(rule, target="numba")
+    for dtype, left in ((np.float32, 0), (np.float64, 1)):
+        for size in (FEW, MANY):
+            params = np.ones(size, dtype)
+            fast.step(params, params.copy(), fast.init(params))
+            assert np.all(params == left)
 
 
 def test_signatures_are_the_same() -> None:

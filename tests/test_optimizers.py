@@ -22,9 +22,8 @@ from derive.rule import UpdateRule
 RULES = {s.name: s for s in catalogue() if isinstance(s, UpdateRule)}
 MODULES = {name: compile(rule) for name, rule in RULES.items()}
 ADAPTIVE = ("adagrad", "rmsprop", "adam_almost", "adam")
-#: More elements than any rule takes in a block, and the number that Adam takes in double precision.
+#: The number of elements of a block in double precision.
 BLOCK = MODULES["adam"]._BLOCK // 8
-EDGE = MODULES["adam"]._BLOCK // (6 * 8)
 
 every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
 
@@ -92,7 +91,9 @@ def test_first_step_of_adam_is_the_learning_rate_and_without_correction_root_ten
 
 
 @every_module
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 4), (2, 0, 3), (EDGE,), (EDGE + 1,), (2 * EDGE,), (3, BLOCK)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (0,), (3, 4), (2, 0, 3), (BLOCK,), (BLOCK + 1,), (2 * BLOCK,), (3, 2 * BLOCK + 1)]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_step_is_update(module: ModuleType, shape: tuple[int, ...], dtype: type) -> None:
     rng = np.random.default_rng(7)
@@ -483,6 +484,143 @@ def test_overlapping_arrays_are_refused_in_place() -> None:
     np.testing.assert_array_equal(whole, [0.5, 1.0] * 4)
     # To read from the same array twice is no harm.
     module.update(params, params, state)
+
+
+def given(module: ModuleType, dtype: type = np.float32) -> dict[str, Any]:
+    """Arguments of ``step`` in which nothing is unusual, by the names that errors give them."""
+    rng = np.random.default_rng(13)
+    hyper = {p.name: p.default for p in inspect.signature(module.step).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    kept = arrays(module.init(np.ones((3, 4), dtype)))
+    return {
+        "params": rng.normal(size=(3, 4)).astype(dtype),
+        **{f"state.{name}": value if name == "t" else np.full((3, 4), 0.5, dtype) for name, value in kept.items()},
+        "grad": rng.normal(size=(3, 4)).astype(dtype),
+        **hyper,
+    }
+
+
+def called(module: ModuleType, arguments: dict[str, Any]) -> tuple[tuple[Any, Any, Any], dict[str, Any]]:
+    kept = {name.removeprefix("state."): value for name, value in arguments.items() if name.startswith("state.")}
+    hyper = {name: value for name, value in arguments.items() if name[:6] not in ("params", "grad", "state.")}
+    return (arguments["params"], arguments["grad"], module.State(**kept)), hyper
+
+
+def is_ordinary(module: ModuleType, arguments: dict[str, Any]) -> bool:
+    positional, hyper = called(module, arguments)
+    return module._ordinary(*positional, *hyper.values())
+
+
+def faults(arguments: dict[str, Any]) -> Any:
+    """Each way in which one argument alone may be wrong: what it is, and what the error names."""
+    held = [name for name in arguments if name == "params" or (name.startswith("state.") and name != "state.t")]
+    for name in (*held, "grad"):
+        array = arguments[name]
+        # The first array that is looked at sets what is expected of the others.
+        blamed = "grad" if name == "params" else name
+        yield f"{name} of another shape", {name: array.reshape(4, 3).copy()}, blamed
+        yield f"{name} that would broadcast", {name: array[:1].copy()}, blamed
+        yield f"{name} complex", {name: array + 0j}, name
+    for name in held:
+        array = arguments[name]
+        locked = array.copy()
+        locked.flags.writeable = False
+        yield f"{name} read-only", {name: locked}, name
+        yield f"{name} of integers", {name: array.astype(int)}, name
+        yield f"{name} a list", {name: array.tolist()}, name
+        if name != "params":
+            yield f"{name} of another float", {name: array.astype(np.float64)}, name
+    for n, name in enumerate(both := [*held, "grad"]):
+        for other in both[:n]:
+            yield f"{name} is {other}", {name: arguments[other]}, name
+            yield f"{name} a view of {other}", {name: arguments[other][::-1]}, name
+            whole = np.ones((4, 4), arguments[name].dtype)
+            yield f"{name} over part of {other}", {name: whole[1:], other: whole[:3]}, name
+    yield "everything of integers", {name: arguments[name].astype(int) for name in both}, "params"
+    for count in (-1, True, 1.0, np.int64(1), None):
+        if "state.t" in arguments:
+            yield f"t = {count!r}", {"state.t": count}, "state.t"
+    hyper = [name for name, value in arguments.items() if isinstance(value, float)]
+    for name in hyper:
+        for value in (np.nan, np.inf, -np.inf, np.float32(np.inf), "0.1", None, [0.1]):
+            yield f"{name} = {value!r}", {name: value}, name
+        for other in hyper[: hyper.index(name)]:
+            yield f"{other} and {name} infinite", {other: np.inf, name: -np.inf}, other
+
+
+@every_module
+def test_each_fault_alone_is_refused_before_anything_changes(module: ModuleType) -> None:
+    usual = given(module)
+    assert is_ordinary(module, usual)
+    for what, wrong, blamed in faults(usual):
+        positional, hyper = called(module, {**usual, **wrong})
+        before = pickle.dumps(positional)
+        with pytest.raises((TypeError, ValueError)) as caught:
+            module.step(*positional, **hyper)
+        assert str(caught.value).startswith(f"{blamed}: expected "), what
+        assert pickle.dumps(positional) == before, what
+    for state in (None, 0, MODULES["sgd" if module is not MODULES["sgd"] else "adam"].init(usual["params"])):
+        (params, gradient, _), hyper = called(module, usual)
+        before = pickle.dumps((params, gradient, state))
+        with pytest.raises(TypeError, match="state: expected a State"):
+            module.step(params, gradient, state, **hyper)
+        assert pickle.dumps((params, gradient, state)) == before
+
+
+@every_module
+def test_what_is_unusual_and_right_makes_the_same_step(module: ModuleType) -> None:
+    class Own(np.ndarray):
+        """An array of somebody's own type."""
+
+    usual = given(module)
+    (params, _, state), hyper = called(module, usual)
+    module.step(params, usual["grad"], state, **hyper)
+    held = [name for name in usual if name == "params" or (name.startswith("state.") and name != "state.t")]
+    usual = given(module)
+    as_views = {name: usual[name].copy()[:] for name in (*held, "grad")}
+    unusual: dict[str, dict[str, Any]] = {
+        "views": as_views,
+        "another type": {name: array.copy().view(Own) for name, array in as_views.items()},
+        "another order": {name: array.T.copy().T for name, array in as_views.items()},
+        "a list": {"grad": usual["grad"].tolist()},
+        "double": {"grad": usual["grad"].astype(np.float64)},
+        "numbers of NumPy": {name: np.float64(value) for name, value in hyper.items()},
+    }
+    for what, changed in unusual.items():
+        assert not is_ordinary(module, {**usual, **changed})
+        positional, numbers = called(module, {**given(module), **changed})
+        module.step(*positional, **numbers)
+        np.testing.assert_allclose(positional[0], params, rtol=1e-5, atol=1e-6, err_msg=what)
+        assert positional[0].dtype == np.float32
+        for one, other in zip(arrays(positional[2]).values(), arrays(state).values(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=what)
+
+
+@every_module
+def test_the_ordinary_case_is_seen_as_ordinary(module: ModuleType) -> None:
+    """Else every step would be looked at closely, which is right and slow."""
+    for dtype in (np.float16, np.float32, np.float64):
+        usual = given(module, dtype)
+        assert is_ordinary(module, usual)
+        hyper = called(module, usual)[1]
+        params = usual["params"]
+        _, updated = module.update(params, usual["grad"], module.init(params))
+        for state in (module.init(params), updated, pickle.loads(pickle.dumps(updated))):
+            assert module._ordinary(params, usual["grad"], state, *hyper.values())
+    # Finite numbers whose sum is not are only looked at twice.
+    large = dict.fromkeys(called(module, given(module))[1], 1e308)
+    assert is_ordinary(module, {**given(module, np.float64), **large}) == (len(large) == 1)
+    positional, _ = called(module, given(module, np.float64))
+    with np.errstate(all="ignore"):
+        module.step(*positional, **{name: value for name, value in large.items() if name in ("learning_rate", "rho")})
+
+
+def test_numbers_that_make_no_sense_together_change_nothing() -> None:
+    """1 - beta1^t is 0 at beta1 = 1: the division fails before the moments have moved."""
+    (params, gradient, state), hyper = called(ADAM, given(ADAM))
+    before = pickle.dumps((params, gradient, state))
+    with pytest.raises(ZeroDivisionError):
+        ADAM.step(params, gradient, state, **{**hyper, "beta1": 1.0})
+    assert pickle.dumps((params, gradient, state)) == before
 
 
 def test_init_refuses_integers() -> None:

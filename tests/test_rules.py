@@ -190,6 +190,89 @@ def test_rules_of_all_sorts_do_what_they_say(name: str, in_place: bool) -> None:
     assert compare_code(rule, module) < 1e-12
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (70_001,)])
+def test_scratch_arrays_keep_the_type_of_the_parameters(shape: tuple[int, ...]) -> None:
+    """A choice between plain numbers, used twice, stands in a scratch array: NumPy alone would make it an integer."""
+    side = symbols("side", real=True)
+    equations = [
+        Eq(side, Piecewise((1, g > 0), (2, True))),
+        Eq(new(v), v * side + g),
+        Eq(new(x), x - learning_rate * (new(v) / 3) * side**3),
+    ]
+    module = compile(UpdateRule("sides", state=[v], equations=equations))
+    rng = np.random.default_rng(4)
+    params = np.asarray(rng.normal(size=shape), np.float32)
+    pure, state, its_state = params.copy(), module.init(params), module.init(params)
+    for _ in range(3):
+        gradient = np.asarray(rng.normal(size=shape), np.float32)
+        pure, its_state = module.update(pure, gradient, its_state, learning_rate=0.1)
+        module.step(params, gradient, state, learning_rate=0.1)
+        np.testing.assert_allclose(params, pure, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(state.v, its_state.v, rtol=1e-5, atol=1e-5)
+
+
+def test_numbers_are_rounded_only_where_arrays_meet_them() -> None:
+    """A letter that also stands in a condition is compared there as the number it is, in float32 too."""
+    bound = symbols("bound", positive=True)
+    equations = [Eq(new(x), x - bound * Piecewise((g, g > 10**15 * bound - 10**9), (0, True)))]
+    module = compile(UpdateRule("bounded", equations=equations))
+    params, gradient = np.ones(3, np.float32), np.full(3, 0.5, np.float32)
+    # The gradient is not above 1, but above what is left of that when the bound is rounded to float32: 0.
+    bound_is = 1.000000001e-6
+    pure, _ = module.update(params, gradient, module.init(params), bound=bound_is)
+    module.step(params, gradient, module.init(params), bound=bound_is)
+    np.testing.assert_array_equal(params, 1)
+    np.testing.assert_array_equal(params, pure)
+
+
+def test_names_of_the_code_give_way_to_those_of_the_rule() -> None:
+    """Hyperparameters and letters that are called as something in ``step`` is."""
+    names = "dtype blocks float type id one_minus_float scratch factor"
+    dtype, blocks, float_, type_, id_, taken, scratch, factor = symbols(names, positive=True)
+    equations = [
+        Eq(new(v), float_ * v + (1 - float_) * g * taken),
+        Eq(new(x), x - (dtype * new(v) + blocks * g) * type_ / (Abs(g) * id_ + scratch) - sqrt(factor + dtype) * v),
+    ]
+    rule = UpdateRule("names", state=[v], equations=equations)
+    assert compare_code(rule, compile(rule)) < 1e-12
+
+
+def test_rules_with_many_letters_fit_the_page() -> None:
+    """Long tests, calls and headings are broken where they would leave the page, and still do what they say."""
+    kept = symbols("first_of_many:9", real=True)
+    numbers = symbols("coefficient_of_many:9", positive=True)
+    parts = list(zip(kept, numbers, strict=True))
+    equations = [
+        *(Eq(new(q), q * c + g) for q, c in parts),
+        Eq(new(x), x - sum((c + 1) * new(q) ** 2 for q, c in parts)),
+    ]
+    rule = UpdateRule("many", state=kept, equations=equations)
+    module, text = compile(rule), module_text(rule)
+    step = text[text.index("    if not _ordinary(\n") : text.index("def _shown(")].splitlines()
+    assert max(len(line) for line in step if not line.endswith(" = _numbers(")) <= 120
+    assert compare_code(rule, module) < 1e-12
+    hyper = {h.name: 0.5 for h in rule.hyperparameters}
+    params, gradient = np.ones(3), np.ones(3)
+    state = module.init(params)
+    assert module._ordinary(params, gradient, state, *hyper.values())
+    for wrong in (np.ones(4), np.ones(3, np.float32), params, gradient, np.ones(6)[::2], read_only(), [1.0] * 3):
+        for q in kept[::4]:
+            bad = module.init(params)
+            setattr(bad, q.name, wrong)
+            assert not module._ordinary(params, gradient, bad, *hyper.values())
+    for name in list(hyper)[::4]:
+        for value in (np.inf, np.nan, 1):
+            assert not module._ordinary(params, gradient, state, *{**hyper, name: value}.values())
+    assert not module._ordinary(params, gradient, state, np.inf, -np.inf, *[0.5] * 7)
+    assert not module._ordinary(params, gradient, state, *[1e308] * 9)
+
+
+def read_only() -> Any:
+    array = np.ones(3)
+    array.flags.writeable = False
+    return array
+
+
 def test_results_never_share_memory_with_the_gradient() -> None:
     module = compile(LANGUAGE["gradient kept as it is"][0])
     gradient = np.ones(3)
@@ -301,7 +384,7 @@ def test_code_that_departs_from_the_equations_is_caught() -> None:
             ("(np.sqrt(s_hat) + epsilon)", "np.sqrt(s_hat + epsilon)"),
             ("m_hat = first_moment / (1 - beta1**t)", "m_hat = first_moment"),
         ],
-        "step": [("m += scratch_1", "m -= scratch_1"), ("t = state.t + 1\n    for", "t = state.t + 2\n    for")],
+        "step": [("m += scratch_1", "m -= scratch_1"), ("t = state.t + 1\n    dtype", "t = state.t + 2\n    dtype")],
     }
     for function, pairs in faults.items():
         for right, wrong in pairs:

@@ -14,6 +14,7 @@ Default of epsilon: the course's assignments (CS231n).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -99,22 +100,52 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
     epsilon : float, optional
         Keeps the division finite where all gradients were 0.
     """
-    params, grad = _require_in_place(params, grad, state)
-    learning_rate, epsilon = _numbers(learning_rate=learning_rate, epsilon=epsilon)
-    for x, g, s, scratch_1, scratch_2 in _blocks(2, params, grad, state.grad_squared):
+    if not _ordinary(params, grad, state, learning_rate, epsilon):
+        params, grad = _require_in_place(params, grad, state)
+        learning_rate, epsilon = _numbers(learning_rate=learning_rate, epsilon=epsilon)
+    dtype = params.dtype
+    learning_rate = _scalar(learning_rate, dtype)
+    epsilon = _scalar(epsilon, dtype)
+    # Where scratch is None, NumPy makes an array.
+    blocks: Any = [(params, grad, state.grad_squared, None, None)]
+    if params.ndim == 0 or params.nbytes > _BLOCK:
+        blocks = _blocks(2, params, grad, state.grad_squared)
+    for x, g, s, scratch_1, scratch_2 in blocks:
         # (1) s' = s + g**2
-        np.multiply(g, g, out=scratch_1)
+        scratch_1 = np.multiply(g, g, scratch_1)
         s += scratch_1
         # (2) x' = x - learning_rate*g/(sqrt(s') + epsilon)
-        np.multiply(g, learning_rate, out=scratch_1)
-        np.sqrt(s, out=scratch_2)
+        np.multiply(g, learning_rate, scratch_1)
+        scratch_2 = np.sqrt(s, scratch_2)
         scratch_2 += epsilon
         scratch_1 /= scratch_2
         x -= scratch_1
 
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
-_BLOCK = 1 << 22
+def _ordinary(params: Any, grad: Any, state: Any, learning_rate: Any, epsilon: Any) -> bool:
+    """Whether nothing can be wrong with the arguments of ``step``. Others are looked at closely; they may be right."""
+    return (
+        type(state) is State
+        and type(params) is type(grad) is type(state.grad_squared) is np.ndarray
+        and params.dtype.kind == "f"
+        and params.dtype == grad.dtype == state.grad_squared.dtype
+        and params.shape == grad.shape == state.grad_squared.shape
+        and params.flags.writeable
+        and state.grad_squared.flags.writeable
+        # Different arrays that own their memory cannot overlap.
+        and params.base is grad.base is state.grad_squared.base is None
+        and params is not grad is not state.grad_squared is not params
+        # A sum is finite only where all numbers are.
+        and type(learning_rate) is type(epsilon) is float
+        and math.isfinite(learning_rate + epsilon)
+    )
+
+
+#: Bytes of a block of one array: a handful of blocks, scratch included, stay in the cache.
+_BLOCK = 1 << 18
+
+#: A number as an array without axes, of the type of the arrays: NumPy works with those faster than with plain numbers.
+_scalar: Any = np.asarray
 
 
 def _shown(state: Any) -> str:
@@ -202,9 +233,7 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
 
 def _blocks(scratch: int, params: NDArray[Any], grad: NDArray[Any], *kept: NDArray[Any]) -> Iterable[Any]:
     """The arrays in blocks that stay in the cache while they are worked on, each with scratch arrays of its size."""
-    size = max(1024, _BLOCK // ((2 + len(kept) + scratch) * params.itemsize))
-    if params.size <= size:
-        return [(params, grad, *kept, *[np.empty(params.shape, params.dtype) for _ in range(scratch)])]
+    size = max(1, _BLOCK // params.itemsize)
     work = [np.empty(size, params.dtype) for _ in range(scratch)]
     # Arrays that do not lie in one piece, or not in the same order, pass through buffers of one block.
     written: Any = ["readwrite"]

@@ -140,33 +140,70 @@ def step(
     epsilon : float, optional
         Keeps the division finite where all gradients were 0.
     """
-    params, grad = _require_in_place(params, grad, state)
-    learning_rate, beta1, beta2, epsilon = _numbers(
-        learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
-    )
+    if not _ordinary(params, grad, state, learning_rate, beta1, beta2, epsilon):
+        params, grad = _require_in_place(params, grad, state)
+        learning_rate, beta1, beta2, epsilon = _numbers(
+            learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
+        )
     t = state.t + 1
-    for x, g, m, s, scratch_1, scratch_2 in _blocks(2, params, grad, state.first_moment, state.second_moment):
+    dtype = params.dtype
+    one_minus_beta1 = _scalar(1 - beta1, dtype)
+    one_minus_beta2 = _scalar(1 - beta2, dtype)
+    factor = _scalar(learning_rate * math.sqrt(1 - beta2**t) / (1 - beta1**t), dtype)
+    summand = _scalar(epsilon * math.sqrt(1 - beta2**t), dtype)
+    beta1 = _scalar(beta1, dtype)
+    beta2 = _scalar(beta2, dtype)
+    # Where scratch is None, NumPy makes an array.
+    blocks: Any = [(params, grad, state.first_moment, state.second_moment, None, None)]
+    if params.ndim == 0 or params.nbytes > _BLOCK:
+        blocks = _blocks(2, params, grad, state.first_moment, state.second_moment)
+    for x, g, m, s, scratch_1, scratch_2 in blocks:
         # (1) m' = beta1*m + (1 - beta1)*g
         m *= beta1
-        np.multiply(g, 1 - beta1, out=scratch_1)
+        scratch_1 = np.multiply(g, one_minus_beta1, scratch_1)
         m += scratch_1
         # (2) s' = beta2*s + (1 - beta2)*g**2
         s *= beta2
-        np.multiply(g, g, out=scratch_1)
-        scratch_1 *= 1 - beta2
+        np.multiply(g, g, scratch_1)
+        scratch_1 *= one_minus_beta2
         s += scratch_1
         # (3), (4), (5) x' = x - learning_rate*sqrt(1 - beta2**t)/(1 - beta1**t)*m'/(sqrt(s') + epsilon*sqrt(1 -
         #     beta2**t))
-        np.multiply(m, learning_rate * math.sqrt(1 - beta2**t) / (1 - beta1**t), out=scratch_1)
-        np.sqrt(s, out=scratch_2)
-        scratch_2 += epsilon * math.sqrt(1 - beta2**t)
+        np.multiply(m, factor, scratch_1)
+        scratch_2 = np.sqrt(s, scratch_2)
+        scratch_2 += summand
         scratch_1 /= scratch_2
         x -= scratch_1
     state.t = t
 
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
-_BLOCK = 1 << 22
+def _ordinary(params: Any, grad: Any, state: Any, learning_rate: Any, beta1: Any, beta2: Any, epsilon: Any) -> bool:
+    """Whether nothing can be wrong with the arguments of ``step``. Others are looked at closely; they may be right."""
+    return (
+        type(state) is State
+        and type(state.t) is int
+        and state.t >= 0
+        and type(params) is type(grad) is type(state.first_moment) is type(state.second_moment) is np.ndarray
+        and params.dtype.kind == "f"
+        and params.dtype == grad.dtype == state.first_moment.dtype == state.second_moment.dtype
+        and params.shape == grad.shape == state.first_moment.shape == state.second_moment.shape
+        and params.flags.writeable
+        and state.first_moment.flags.writeable
+        and state.second_moment.flags.writeable
+        # Different arrays that own their memory cannot overlap.
+        and params.base is grad.base is state.first_moment.base is state.second_moment.base is None
+        and len({id(params), id(grad), id(state.first_moment), id(state.second_moment)}) == 4
+        # A sum is finite only where all numbers are.
+        and type(learning_rate) is type(beta1) is type(beta2) is type(epsilon) is float
+        and math.isfinite(learning_rate + beta1 + beta2 + epsilon)
+    )
+
+
+#: Bytes of a block of one array: a handful of blocks, scratch included, stay in the cache.
+_BLOCK = 1 << 18
+
+#: A number as an array without axes, of the type of the arrays: NumPy works with those faster than with plain numbers.
+_scalar: Any = np.asarray
 
 
 def _shown(state: Any) -> str:
@@ -254,9 +291,7 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
 
 def _blocks(scratch: int, params: NDArray[Any], grad: NDArray[Any], *kept: NDArray[Any]) -> Iterable[Any]:
     """The arrays in blocks that stay in the cache while they are worked on, each with scratch arrays of its size."""
-    size = max(1024, _BLOCK // ((2 + len(kept) + scratch) * params.itemsize))
-    if params.size <= size:
-        return [(params, grad, *kept, *[np.empty(params.shape, params.dtype) for _ in range(scratch)])]
+    size = max(1, _BLOCK // params.itemsize)
     work = [np.empty(size, params.dtype) for _ in range(scratch)]
     # Arrays that do not lie in one piece, or not in the same order, pass through buffers of one block.
     written: Any = ["readwrite"]

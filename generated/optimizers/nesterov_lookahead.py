@@ -14,6 +14,7 @@ Default of rho: the lecture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -114,19 +115,49 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
     rho : float, optional
         Friction: what is left of a velocity.
     """
-    params, grad = _require_in_place(params, grad, state)
-    learning_rate, rho = _numbers(learning_rate=learning_rate, rho=rho)
-    for x, g, v, scratch in _blocks(1, params, grad, state.velocity):
+    if not _ordinary(params, grad, state, learning_rate, rho):
+        params, grad = _require_in_place(params, grad, state)
+        learning_rate, rho = _numbers(learning_rate=learning_rate, rho=rho)
+    dtype = params.dtype
+    rho = _scalar(rho, dtype)
+    learning_rate = _scalar(learning_rate, dtype)
+    # Where scratch is None, NumPy makes an array.
+    blocks: Any = [(params, grad, state.velocity, None)]
+    if params.ndim == 0 or params.nbytes > _BLOCK:
+        blocks = _blocks(1, params, grad, state.velocity)
+    for x, g, v, scratch in blocks:
         # (1) v' = rho*v - learning_rate*g
         v *= rho
-        np.multiply(g, learning_rate, out=scratch)
+        scratch = np.multiply(g, learning_rate, scratch)
         v -= scratch
         # (2) x' = x + v'
         x += v
 
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
-_BLOCK = 1 << 22
+def _ordinary(params: Any, grad: Any, state: Any, learning_rate: Any, rho: Any) -> bool:
+    """Whether nothing can be wrong with the arguments of ``step``. Others are looked at closely; they may be right."""
+    return (
+        type(state) is State
+        and type(params) is type(grad) is type(state.velocity) is np.ndarray
+        and params.dtype.kind == "f"
+        and params.dtype == grad.dtype == state.velocity.dtype
+        and params.shape == grad.shape == state.velocity.shape
+        and params.flags.writeable
+        and state.velocity.flags.writeable
+        # Different arrays that own their memory cannot overlap.
+        and params.base is grad.base is state.velocity.base is None
+        and params is not grad is not state.velocity is not params
+        # A sum is finite only where all numbers are.
+        and type(learning_rate) is type(rho) is float
+        and math.isfinite(learning_rate + rho)
+    )
+
+
+#: Bytes of a block of one array: a handful of blocks, scratch included, stay in the cache.
+_BLOCK = 1 << 18
+
+#: A number as an array without axes, of the type of the arrays: NumPy works with those faster than with plain numbers.
+_scalar: Any = np.asarray
 
 
 def _shown(state: Any) -> str:
@@ -214,9 +245,7 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
 
 def _blocks(scratch: int, params: NDArray[Any], grad: NDArray[Any], *kept: NDArray[Any]) -> Iterable[Any]:
     """The arrays in blocks that stay in the cache while they are worked on, each with scratch arrays of its size."""
-    size = max(1024, _BLOCK // ((2 + len(kept) + scratch) * params.itemsize))
-    if params.size <= size:
-        return [(params, grad, *kept, *[np.empty(params.shape, params.dtype) for _ in range(scratch)])]
+    size = max(1, _BLOCK // params.itemsize)
     work = [np.empty(size, params.dtype) for _ in range(scratch)]
     # Arrays that do not lie in one piece, or not in the same order, pass through buffers of one block.
     written: Any = ["readwrite"]

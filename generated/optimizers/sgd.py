@@ -10,6 +10,7 @@ Default of learning_rate: the course's assignments (CS231n).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -80,16 +81,44 @@ def step(params: NDArray[Any], grad: Any, state: State, *, learning_rate: float 
     learning_rate : float, optional
         Length of a step, in gradients.
     """
-    params, grad = _require_in_place(params, grad, state)
-    (learning_rate,) = _numbers(learning_rate=learning_rate)
-    for x, g, scratch in _blocks(1, params, grad):
+    if not _ordinary(params, grad, state, learning_rate):
+        params, grad = _require_in_place(params, grad, state)
+        (learning_rate,) = _numbers(learning_rate=learning_rate)
+    dtype = params.dtype
+    learning_rate = _scalar(learning_rate, dtype)
+    # Where scratch is None, NumPy makes an array.
+    blocks: Any = [(params, grad, None)]
+    if params.ndim == 0 or params.nbytes > _BLOCK:
+        blocks = _blocks(1, params, grad)
+    for x, g, scratch in blocks:
         # (1) x' = x - learning_rate*g
-        np.multiply(g, learning_rate, out=scratch)
+        scratch = np.multiply(g, learning_rate, scratch)
         x -= scratch
 
 
-#: Bytes that all arrays of a step together, scratch included, may take in a block: they stay in the cache.
-_BLOCK = 1 << 22
+def _ordinary(params: Any, grad: Any, state: Any, learning_rate: Any) -> bool:
+    """Whether nothing can be wrong with the arguments of ``step``. Others are looked at closely; they may be right."""
+    return (
+        type(state) is State
+        and type(params) is type(grad) is np.ndarray
+        and params.dtype.kind == "f"
+        and params.dtype == grad.dtype
+        and params.shape == grad.shape
+        and params.flags.writeable
+        # Different arrays that own their memory cannot overlap.
+        and params.base is grad.base is None
+        and params is not grad
+        # A sum is finite only where all numbers are.
+        and type(learning_rate) is float
+        and math.isfinite(learning_rate)
+    )
+
+
+#: Bytes of a block of one array: a handful of blocks, scratch included, stay in the cache.
+_BLOCK = 1 << 18
+
+#: A number as an array without axes, of the type of the arrays: NumPy works with those faster than with plain numbers.
+_scalar: Any = np.asarray
 
 
 def _shown(state: Any) -> str:
@@ -177,9 +206,7 @@ def _numbers(**hyperparameters: Any) -> Collection[float]:
 
 def _blocks(scratch: int, params: NDArray[Any], grad: NDArray[Any], *kept: NDArray[Any]) -> Iterable[Any]:
     """The arrays in blocks that stay in the cache while they are worked on, each with scratch arrays of its size."""
-    size = max(1024, _BLOCK // ((2 + len(kept) + scratch) * params.itemsize))
-    if params.size <= size:
-        return [(params, grad, *kept, *[np.empty(params.shape, params.dtype) for _ in range(scratch)])]
+    size = max(1, _BLOCK // params.itemsize)
     work = [np.empty(size, params.dtype) for _ in range(scratch)]
     # Arrays that do not lie in one piece, or not in the same order, pass through buffers of one block.
     written: Any = ["readwrite"]
