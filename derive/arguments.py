@@ -6,6 +6,7 @@ that it stands alone. They are kept as code, not as text, so that they are linte
 
 from __future__ import annotations
 
+import functools
 import numbers
 import os
 from typing import Any
@@ -140,6 +141,7 @@ def _by_blocks(terms: Any, array: np.ndarray, *widths: int) -> Any:
             yield from pool.map(lambda rows: terms(rows, _product), blocks)
 
 
+@functools.cache
 def _cores() -> int:
     """How many cores BLAS may use."""
     limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]

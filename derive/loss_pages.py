@@ -102,12 +102,12 @@ class _Module:
         )
         check = self.check()
         text = "\n".join(line for f in (*functions, check) for line in f.body)
-        imports = []
         checks = needed_checks([*check.body, *(line for f in functions for line in f.body)])
-        if any("numbers." in c for c in checks):
-            imports.append("import numbers")
-        if any("os." in c for c in checks):
-            imports.append("import os")
+        imports = [
+            f"import {module}"
+            for module in ("functools", "numbers", "os")
+            if any(re.search(rf"\b{module}\.", c) for c in checks)
+        ]
         if "builtins." in text:
             imports.append("import builtins")
         if "math." in text:

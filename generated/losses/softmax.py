@@ -12,6 +12,7 @@ Labels, counted from 0: y.
 
 from __future__ import annotations
 
+import functools
 import numbers
 import os
 
@@ -257,6 +258,7 @@ def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
 
 
+@functools.cache
 def _cores() -> int:
     """How many cores BLAS may use."""
     limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]

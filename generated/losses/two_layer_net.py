@@ -15,6 +15,7 @@ a) is the strict indicator 1(a > 0), 0 at a = 0.
 
 from __future__ import annotations
 
+import functools
 import numbers
 import os
 from typing import NamedTuple
@@ -329,6 +330,7 @@ def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
 
 
+@functools.cache
 def _cores() -> int:
     """How many cores BLAS may use."""
     limits = [os.environ.get(f"{library}_NUM_THREADS", "") for library in ("OPENBLAS", "OMP", "MKL")]
