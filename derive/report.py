@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from derive.analyses import Analysis
     from derive.catalogue import Statement
     from derive.claims import Proof, ProofStep
+    from derive.render import Modules
     from derive.rule import UpdateRule
 
 __all__ = ["Block", "Document", "Report", "Section", "compile_reports", "document_name", "latex", "pages", "text"]
@@ -104,20 +105,22 @@ class Document:
 # -- what the rest of the toolkit calls ----------------------------------------------------------------------------
 
 
-def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
+def pages(statements: Sequence[Statement], source: str, modules: Modules | None = None) -> dict[str, str]:
     """All reports of one source: a fragment for each statement, and the document.
 
-    They tell what a build verifies, and do not verify the steps of losses themselves.
+    They tell what a build verifies, and do not verify the steps of losses themselves. ``modules`` are those that were
+    printed from this source already.
     """
     from derive.files import banner
-    from derive.render import place
+    from derive.render import Modules, place
 
+    modules = modules or Modules(source)
     found = {}
     for statement in statements:
-        found[f"reports/{statement.name}.tex"] = fragment(statement, statements, source)
+        found[f"reports/{statement.name}.tex"] = fragment(statement, statements, modules)
     analyses = analyses_of(statements, source)
     for analysis in analyses:
-        found[f"reports/{analysis.name}.tex"] = analysis_fragment(analysis, source)
+        found[f"reports/{analysis.name}.tex"] = analysis_fragment(analysis, modules)
     document = Document(
         banner=banner(source, comment="%"),
         title=document_title(source),
@@ -128,22 +131,22 @@ def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
     return found
 
 
-def fragment(statement: Statement, among: Sequence[Statement], source: str) -> str:
+def fragment(statement: Statement, among: Sequence[Statement], modules: Modules) -> str:
     """The report of one statement; ``among`` are those it may be compared with in pictures."""
     if isinstance(statement, Loss):
-        sections = loss_sections(statement, source)
+        sections = loss_sections(statement, modules)
     else:
-        sections = rule_sections(statement, among, source)
+        sections = rule_sections(statement, among, modules)
     about = prose(statement.about, names_of(statement)) if statement.about else ""
-    return placed(title_of(statement.name), about, sections, source)
+    return placed(title_of(statement.name), about, sections, modules.source)
 
 
-def analysis_fragment(analysis: Analysis, source: str) -> str:
+def analysis_fragment(analysis: Analysis, modules: Modules) -> str:
     """The report of one analysis."""
     writer = LatexWriter(chapters.analysis_notation(analysis))
     names = {s.name: writer.name(s.name) for s in analysis.meanings}
-    sections = analysis_sections(analysis, writer, names)
-    return placed(analysis.title, prose(analysis.about, names), sections, source)
+    sections = analysis_sections(analysis, writer, names, modules)
+    return placed(analysis.title, prose(analysis.about, names), sections, modules.source)
 
 
 def placed(title: str, about: str, sections: Iterable[Section], source: str) -> str:
@@ -172,8 +175,10 @@ def analyses_of(statements: Sequence[Statement], source: str) -> Sequence[Analys
 
 def latex(statement: Statement) -> str:
     """The report of one statement, for the terminal."""
+    from derive.render import Modules
+
     verify_steps([statement])
-    return fragment(statement, [statement], "a live statement")
+    return fragment(statement, [statement], Modules("a live statement"))
 
 
 def verify_steps(statements: Iterable[Statement]) -> None:
@@ -372,7 +377,7 @@ def sentence(*parts: str) -> Block:
 # -- losses --------------------------------------------------------------------------------------------------------
 
 
-def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
+def loss_sections(loss: Loss, modules: Modules) -> Iterator[Section]:
     derivation = differentiate(loss)
     writer = LatexWriter(Notation.of(derivation.form, derivation.definitions))
     numbers = equation_numbers(derivation)
@@ -383,10 +388,11 @@ def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
     yield Section("Statement", tuple(statement_blocks(derivation, writer, aligned)))
     yield Section("Derivation", tuple(derivation_blocks(derivation, writer, aligned)))
     yield Section("Result", tuple(result_blocks(derivation, writer, aligned)))
-    picture = pictures.loss_picture(loss, derivation)
+    picture = pictures.loss_picture(loss, derivation, modules.live)
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
-    yield Section("Code", tuple(code_blocks(loss, "loss_and_grad", source, {str(n): k for k, n in numbers.items()})))
+    code = modules.text(loss)
+    yield Section("Code", tuple(code_blocks(loss, "loss_and_grad", code, {str(n): k for k, n in numbers.items()})))
     yield Section("What was verified", tuple(verified_blocks(loss)))
 
 
@@ -625,11 +631,9 @@ def plural(count: int, one: str, many: str) -> str:
 _COMMENT = re.compile(r"\s*#\s*(\(\d+\)(?:, \(\d+\))*)$")
 
 
-def code_blocks(statement: Statement, function: str, source: str, names: Mapping[str, str]) -> Iterator[Block]:
-    """The lines of a generated function; the equation a line came from stands at its right."""
-    from derive.render import module_text
-
-    lines = list(function_lines(module_text(statement, source=source), function))
+def code_blocks(statement: Statement, function: str, module: str, names: Mapping[str, str]) -> Iterator[Block]:
+    """The lines of a function of a generated module; the equation a line came from stands at its right."""
+    lines = list(function_lines(module, function))
     if not lines:
         return
     yield sentence(
@@ -668,7 +672,7 @@ def function_lines(module: str, function: str) -> Iterator[str]:
 # -- update rules --------------------------------------------------------------------------------------------------
 
 
-def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> Iterator[Section]:
+def rule_sections(rule: UpdateRule, among: Sequence[Statement], modules: Modules) -> Iterator[Section]:
     writer = LatexWriter(chapters.rule_notation(rule))
     names = names_of(rule)
     numbers = {str(e.lhs): n for n, e in enumerate(rule.equations, start=1)}
@@ -678,12 +682,13 @@ def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> 
 
     yield Section("Statement", tuple(rule_statement(rule, writer, names, aligned)))
     yield Section("A step", tuple(rule_step(rule, writer, aligned)))
-    picture = pictures.rule_picture(rule, among)
+    picture = pictures.rule_picture(rule, among, modules.live)
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
     if rule.claims:
         yield Section("What is proved", tuple(b for p in rule.proofs for b in proof_blocks(p, writer, names)))
-    yield Section("Code", tuple(code_blocks(rule, "update", source, {str(n): k for k, n in numbers.items()})))
+    code = modules.text(rule)
+    yield Section("Code", tuple(code_blocks(rule, "update", code, {str(n): k for k, n in numbers.items()})))
     yield Section("What was verified", tuple(verified_blocks(rule)))
 
 
@@ -838,13 +843,15 @@ def is_replacement(proof: Proof, step: ProofStep) -> bool:
 # -- analyses ------------------------------------------------------------------------------------------------------
 
 
-def analysis_sections(analysis: Analysis, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Section]:
+def analysis_sections(
+    analysis: Analysis, writer: LatexWriter, names: Mapping[str, str], modules: Modules
+) -> Iterator[Section]:
     cells = [rf"${writer.write(s)}$ & {prose(meaning, names)}" for s, meaning in analysis.meanings.items()]
     # Two columns of letters, read from top to bottom.
     half = (len(cells) + 1) // 2
     rows = (rf"{left} & {right} \\" for left, right in zip_longest(cells[:half], cells[half:], fillvalue=" & "))
     yield Section("Symbols", (Block("letters", tuple(rows)),))
-    picture = pictures.analysis_picture(analysis)
+    picture = pictures.analysis_picture(analysis, modules.live)
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
     proved = [b for p in analysis.proofs for b in proof_blocks(p, writer, names)]
