@@ -197,7 +197,7 @@ class _Text(StrPrinter):
 
 def _gathered(expr: Expr) -> Expr:
     """Powers of one base as one power; whole powers need no search, for SymPy multiplies them at once."""
-    if any(not e.is_Integer for _, e in (p.as_base_exp() for p in expr.atoms(Pow, exp))):
+    if any(not e.is_Rational for _, e in (p.as_base_exp() for p in expr.atoms(Pow, exp))):
         return powsimp(expr)
     return expr
 
