@@ -231,7 +231,7 @@ def _root(below: Expr, power: Expr) -> Expr:
 
 
 def _common_denominator(expr: Expr) -> Expr:
-    numerator, denominator = together(_roots_split(expr) if expr.has(Pow) else expr).as_numer_denom()
+    numerator, denominator = (_roots_split(expr) if expr.has(Pow) else expr).as_numer_denom()
     numerator = _gathered(expand(numerator))
     return S.Zero if numerator == 0 else cancel(numerator / denominator)
 
@@ -621,7 +621,8 @@ class Roots(Claim):
     @property
     def statement(self) -> tuple[Line, ...]:
         whole = self.equation if isinstance(self.equation, Eq) else Eq(self._expr, 0, evaluate=False)
-        found = (Line("or" if n else "exactly when", Eq(self.unknown, r)) for n, r in enumerate(self.roots))
+        roots = (Eq(self.unknown, _value(r), evaluate=False) for r in self.roots)
+        found = (Line("or" if n else "exactly when", root) for n, root in enumerate(roots))
         return (Line("", whole), *found)
 
     def steps(self) -> Iterator[ProofStep]:

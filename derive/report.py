@@ -778,15 +778,10 @@ def sentence_case(words: str, names: Mapping[str, str]) -> str:
 
 def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
     """How the letters of a claim look."""
-    found: dict[str, str] = {}
     expressions = [line.expression for line in proof.statement] + [e for s in proof.steps for e in (s.before, s.after)]
-    for e in expressions:
-        for s in sorted(e.free_symbols, key=str):
-            if isinstance(s, Symbol):
-                found[s.name] = writer.name(s.name)
-        for f in sorted(e.atoms(AppliedUndef), key=str):
-            found.setdefault(f.func.__name__, writer.name(f.func.__name__))
-    return found
+    names = {s.name for e in expressions for s in e.free_symbols if isinstance(s, Symbol)}
+    names |= {f.func.__name__ for e in expressions for f in e.atoms(AppliedUndef)}
+    return {name: writer.name(name) for name in sorted(names)}
 
 
 def claim_lines(rows: Sequence[tuple[str, Basic]], writer: LatexWriter) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -141,6 +142,7 @@ def stays_rational(derivation: Derivation) -> list[bool]:
     ]
 
 
+@lru_cache(maxsize=20_000)
 def _leaves_rationals(expr: Expr) -> bool:
     """Whether there is a function in an expression whose values at rational numbers need not be rational."""
     if isinstance(expr, Pow):
