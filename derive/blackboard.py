@@ -149,6 +149,13 @@ def _text(expr: Basic) -> str:
     return str(expr)
 
 
+@lru_cache(maxsize=20_000)
+def _letters(expr: Basic) -> frozenset[str]:
+    """Names of the free symbols and of the sequences that an expression mentions."""
+    names = {s.name for s in expr.free_symbols if isinstance(s, Symbol)}
+    return frozenset(names | {f.func.__name__ for f in expr.atoms(AppliedUndef)})
+
+
 def _is_product(expr: Expr) -> bool:
     return isinstance(expr, Sum) and all(isinstance(f, Indexed) for f in Mul.make_args(expr.function))
 
@@ -465,8 +472,7 @@ class Writer(ABC):
         letters = self.notation.letters
         if not letters:
             return -1
-        found = [letters.get(s.name, len(letters)) for s in e.free_symbols if isinstance(s, Symbol)]
-        found += [letters.get(f.func.__name__, len(letters)) for f in e.atoms(AppliedUndef)]
+        found = [letters.get(name, len(letters)) for name in _letters(e)]
         arrays = [n for n in found if not self.is_scalar_place(n)]
         return min(arrays or found, default=-1)
 

@@ -168,6 +168,7 @@ def _statements(module: types.ModuleType) -> tuple[list[Statement], list[str]]:
     return [s for i, s in found.items() if i not in elsewhere], [s.name for i, s in found.items() if i in elsewhere]
 
 
+@functools.cache
 def _may_hold_statements(module: str) -> bool:
     """Whether a module can be one that makes statements: not one of Python's, nor of what this package stands on."""
     package = module.partition(".")[0]

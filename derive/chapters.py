@@ -91,7 +91,7 @@ def rewritten_rows(derivation: Derivation, writer: Writer) -> list[Row]:
     """What was named or rewritten before differentiating, with the rules used."""
     stated = {d.name: d for d in derivation.form.definitions}
     reasons: dict[str, list[str]] = {}
-    for step in derivation.steps:
+    for step in derivation.raw_steps:
         if step.section == "statement":
             reasons.setdefault(_name(step.target), []).append(step.rule)
     rows = []
@@ -120,9 +120,7 @@ def local_rows(derivation: Derivation, writer: Writer) -> list[Row]:
     rows: list[Row] = []
     definitions = {d.name: d for d in derivation.definitions}
     total = derivation.form.value
-    for step in derivation.steps:
-        if step.rule != "differentiate" or step.section != "batch":
-            continue
+    for step in derivation.local_steps:
         value, element = step.target.args
         source = _name(value)
         if source not in definitions:
@@ -360,8 +358,8 @@ def chain_rule(derivation: Derivation, adjoint: Definition) -> Expr | None:
     definitions = {d.name: d for d in derivation.definitions}
     total: Expr = S.Zero
     found = False
-    for step in derivation.steps:
-        if step.rule != "differentiate" or step.section != "batch" or _name(step.target.args[1]) != name:
+    for step in derivation.local_steps:
+        if _name(step.target.args[1]) != name:
             continue
         value, element = step.target.args
         source = definitions.get(_name(value), derivation.form.value)

@@ -197,7 +197,7 @@ class _Text(StrPrinter):
 
 def _gathered(expr: Expr) -> Expr:
     """Powers of one base as one power; whole powers need no search, for SymPy multiplies them at once."""
-    if any(not e.is_Integer for _, e in (p.as_base_exp() for p in expr.atoms(Pow, exp))):
+    if any(not e.is_Rational for _, e in (p.as_base_exp() for p in expr.atoms(Pow, exp))):
         return powsimp(expr)
     return expr
 
@@ -231,7 +231,7 @@ def _root(below: Expr, power: Expr) -> Expr:
 
 
 def _common_denominator(expr: Expr) -> Expr:
-    numerator, denominator = together(_roots_split(expr) if expr.has(Pow) else expr).as_numer_denom()
+    numerator, denominator = (_roots_split(expr) if expr.has(Pow) else expr).as_numer_denom()
     numerator = _gathered(expand(numerator))
     return S.Zero if numerator == 0 else cancel(numerator / denominator)
 
@@ -467,8 +467,8 @@ class ClosedForm(Claim):
     because : sequence of ProofStep
         How the recurrence was reached, for the reader (see :func:`expectation`).
 
-    Where the recurrence holds no other sequence and its coefficients are constant, SymPy solves it. In any case the
-    claim is proved by induction.
+    Where the recurrence holds no other sequence and its coefficients are constant, it is solved. In any case the claim
+    is proved by induction.
     """
 
     title: str
@@ -621,7 +621,8 @@ class Roots(Claim):
     @property
     def statement(self) -> tuple[Line, ...]:
         whole = self.equation if isinstance(self.equation, Eq) else Eq(self._expr, 0, evaluate=False)
-        found = (Line("or" if n else "exactly when", Eq(self.unknown, r)) for n, r in enumerate(self.roots))
+        roots = (Eq(self.unknown, _value(r), evaluate=False) for r in self.roots)
+        found = (Line("or" if n else "exactly when", root) for n, root in enumerate(roots))
         return (Line("", whole), *found)
 
     def steps(self) -> Iterator[ProofStep]:
@@ -716,22 +717,26 @@ def _constant_coefficients(sequence: AppliedUndef, recurrence: Expr) -> bool:
 
 
 def _solved(sequence: AppliedUndef, recurrence: Expr, start: Mapping[Any, Expr]) -> Expr | None:
-    """The solution that SymPy finds. All of the form v(t) = a v(t - 1) + b, v(0) = c are solved once."""
+    """The solution of a recurrence; one of first order is known, others SymPy solves.
+
+    v(t) = a v(t - 1) + b stays at b/(1 - a), and its distance from there is a**t times that of the start; where a is 1,
+    the terms that are added are summed up.
+    """
     t = sequence.args[0]
     before = sequence.func(t - 1)
     rate = expand(recurrence).coeff(before)
     rest = expand(recurrence - rate * before)
-    if list(start) == [sequence.func(0)] and rate != 1 and not rate.has(t) and not rest.has(t):
-        a, b, c, general = _first_order(t)
-        return general.subs({a: rate, b: rest, c: start[sequence.func(0)]}, simultaneous=True)
+    if list(start) == [sequence.func(0)] and not rate.has(t):
+        first = start[sequence.func(0)]
+        if rate != 1 and not rest.has(t):
+            return rate**t * (rate * first + rest - first) / (rate - 1) - rest / (rate - 1)
+        if rate == 1 and not rest.has(t):
+            return first + rest * t
+        ratio = _gathered(rest.subs(t, t + 1) / rest)
+        if rate == 1 and ratio != 1 and not ratio.has(t):
+            total = rest.subs(t, t + 1) / (ratio - 1)
+            return total + cancel(first - total.subs(t, 0))
     return rsolve(sequence - recurrence, sequence, start)
-
-
-@functools.cache
-def _first_order(t: Symbol) -> tuple[Symbol, Symbol, Symbol, Expr]:
-    a, b, c = sympy.symbols("a b c", cls=sympy.Dummy)
-    v = sympy.Function("v")
-    return a, b, c, rsolve(v(t) - a * v(t - 1) - b, v(t), {v(0): c})
 
 
 def _exact(number: Any) -> Expr:

@@ -7,8 +7,8 @@ stands. The page is that code under the banner of a generated file.
 from __future__ import annotations
 
 import ast
-import importlib.resources
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["DescentPage", "page"]
 
@@ -27,7 +27,7 @@ def page() -> dict[str, str]:
     from derive.files import SHARED, banner
     from derive.render import place
 
-    text = importlib.resources.files("derive").joinpath("loops.py").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("loops.py").read_text(encoding="utf-8")
     docstring, body = _split(text.replace("\r\n", "\n"))
     content = DescentPage(banner(SHARED), docstring, body)
     return {"descent.py": place("descent.py.jinja", content)}

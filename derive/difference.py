@@ -142,7 +142,8 @@ def _difference(name: str, quotient: Expr, found_by: Sequence[Step]) -> Differen
     weights = [quotient.expand().coeff(value) for value in quotient.atoms(AppliedUndef)]
     rounding = Add(*(abs(weight) for weight in weights)) * eps * F
     slope = diff(truncation + rounding, h)
-    (best,) = (root for root in solve(slope, h) if root.is_positive)
+    # As simple as it is, and checked with the other steps.
+    (best,) = (root for root in solve(slope, h, simplify=False, check=False) if root.is_positive)
     best = powsimp(best, force=True)
     steps = (
         *found_by,

@@ -153,6 +153,11 @@ class Derivation:
         """The steps, their indices with the letters of the blackboard."""
         return tuple(tidy_step(s) for s in self.raw_steps)
 
+    @cached_property
+    def local_steps(self) -> tuple[Step, ...]:
+        """Those of the steps that differentiate one definition."""
+        return tuple(tidy_step(s) for s in self.raw_steps if s.rule == DIFFERENTIATE and s.section == "batch")
+
     def gradient(self, name: str) -> Definition:
         """The definition of the gradient of the parameter called ``name``."""
         return next(d for d in self.adjoints if d.name == gradient_name(name))
@@ -312,7 +317,7 @@ class _Chain:
                 slope_sum = assemble(raw[name])
                 local = Partial(target, wrt)
                 self.lemmas(source.rhs)
-                self.note("differentiate", local, Partial(source.rhs, wrt), slope_sum, (*fixed, *free))
+                self.note(DIFFERENTIATE, local, Partial(source.rhs, wrt), slope_sum, (*fixed, *free))
                 pieces = [t for t in (contract(self.flat(t), self.form) for t in raw[name]) if t is not None]
                 self.note("delta contraction", local, slope_sum, unfactored(pieces), (*fixed, *free))
                 self.note("factors out of sums", local, unfactored(pieces), assemble(pieces), (*fixed, *free))
@@ -517,6 +522,9 @@ def names_in(expr: Expr) -> set[str]:
 
 #: The rule of steps whose ``before`` is a total derivative, through all definitions.
 CHAIN_RULE = "chain rule"
+
+#: The rule of steps whose ``before`` is the derivative of one definition.
+DIFFERENTIATE = "differentiate"
 
 #: What the rules of steps about one function begin with.
 LEMMA = "derivative of"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 
 from sympy import (
     Abs,
@@ -92,7 +92,13 @@ class Ordering:
         letters = expr.free_symbols
         array = next((n for n, a in enumerate(self.arrays) if a in letters), -1)
         scalar = next((n for n, a in enumerate(self.scalars) if a in letters), len(self.scalars))
-        return (array < 0, array, not expr.is_Atom, expr.count_ops(), scalar, str(expr))
+        operations, text = _size_and_text(expr)
+        return (array < 0, array, not expr.is_Atom, operations, scalar, text)
+
+
+@lru_cache(maxsize=20_000)
+def _size_and_text(expr: Basic) -> tuple[int, str]:
+    return expr.count_ops(), str(expr)
 
 
 # --- From expression to tree -------------------------------------------------------------------------------------

@@ -5,14 +5,16 @@ The numbers are rounded, so that pictures are the same on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from derive.latex import escape
+from derive.render import compile
 from derive.statement import Loss
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from derive.rule import UpdateRule
 
 __all__ = ["Picture", "analysis_picture", "loss_picture", "rule_picture"]
+
+#: What gives the generated module of a statement: ``compile``, or one that has printed it before.
+Live: TypeAlias = "Callable[[Statement], ModuleType]"
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def _corners(piece: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 # -- losses ----------------------------------------------------------------------------------------
 
 
-def loss_picture(loss: Loss, derivation: Derivation) -> Picture | None:
+def loss_picture(loss: Loss, derivation: Derivation, live: Live = compile) -> Picture | None:
     """The loss and its slope along one score, where the loss has weights, examples and targets."""
     form = derivation.form
     if len(form.parameters) != 1 or len(form.data) != 2 or any(d is None for _, d in form.hyperparameters):
@@ -82,12 +87,10 @@ def loss_picture(loss: Loss, derivation: Derivation) -> Picture | None:
     (weights,), (examples, targets) = form.parameters, form.data
     if len(examples.shape) != 2 or len(targets.shape) != 1 or targets.shape[0] != examples.shape[0]:
         return None
-    from derive.render import compile as compiled
-
     classes = len(weights.shape) == 2 and targets.labels is not None and weights.shape[1] == examples.shape[1]
     if not classes and (len(weights.shape) != 1 or targets.labels is not None or weights.shape[0] != examples.shape[1]):
         return None
-    module = compiled(loss)
+    module = live(loss)
     # A ridge's or a lasso's penalty has a default; it would hide what the picture is about.
     options = {n: 0.0 for n, _ in form.hyperparameters if n == "reg"}
     scores = np.linspace(-3, 3, 121)
@@ -157,7 +160,7 @@ _STYLES = (
 )
 
 
-def rule_picture(rule: UpdateRule, among: Sequence[Statement]) -> Picture | None:
+def rule_picture(rule: UpdateRule, among: Sequence[Statement], live: Live = compile) -> Picture | None:
     """How far the rule moves at each step under a constant gradient, beside the rules that keep the same state."""
     if not rule.state or any(h.default is None for h in rule.hyperparameters):
         return None
@@ -173,7 +176,7 @@ def rule_picture(rule: UpdateRule, among: Sequence[Statement]) -> Picture | None
     count = 10 if any(r.counts_steps for r in family) else 40
     curves = []
     for r, style in zip(family, _STYLES, strict=False):
-        lengths = _step_lengths(r, count)
+        lengths = _step_lengths(live(r), r, count)
         if not np.all(np.isfinite(lengths)):
             return None
         marks = style if count <= 10 else style.split(", mark=")[0]
@@ -193,10 +196,7 @@ def rule_picture(rule: UpdateRule, among: Sequence[Statement]) -> Picture | None
     return Picture(tuple(_plots(settings, curves)), caption)
 
 
-def _step_lengths(rule: UpdateRule, count: int) -> list[float]:
-    from derive.render import compile as compiled
-
-    module = compiled(rule)
+def _step_lengths(module: ModuleType, rule: UpdateRule, count: int) -> list[float]:
     rate = next((h.default for h in rule.hyperparameters if h.name == "learning_rate"), None) or 1.0
     params, gradient = np.zeros(1), np.ones(1)
     state, lengths = module.init(params), []
@@ -216,19 +216,16 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def analysis_picture(analysis: Analysis) -> Picture | None:
+def analysis_picture(analysis: Analysis, live: Live = compile) -> Picture | None:
     """What the generated code does where the analysis says what it must do; None for an analysis without a picture."""
     drawn = {"conditioning": _bowl_picture, "saddles": _saddle_picture, "noise": _noise_picture}
-    return drawn[analysis.name]() if analysis.name in drawn else None
+    return drawn[analysis.name](live) if analysis.name in drawn else None
 
 
 def _path(
-    landscape: Loss, rule: UpdateRule, start: tuple[float, float], steps: int, kappa: Any = None, **how: Any
+    loss: ModuleType, optimizer: ModuleType, start: tuple[float, float], steps: int, kappa: Any = None, **how: Any
 ) -> Any:
     """The points of a descent with the generated code, the start first."""
-    from derive.render import compile as compiled
-
-    loss, optimizer = compiled(landscape), compiled(rule)
     options = {} if kappa is None else {"kappa": kappa}
     x = np.array(start)
     state, points = optimizer.init(x), [x]
@@ -239,7 +236,7 @@ def _path(
     return np.array(points)
 
 
-def _bowl_picture() -> Picture:
+def _bowl_picture(live: Live) -> Picture:
     """Both coordinates on the bowl, at a low learning rate and at the best."""
     from derive.losses.quadratic import quadratic
     from derive.optimizers.sgd import sgd
@@ -248,7 +245,7 @@ def _bowl_picture() -> Picture:
     best = 2 / (1 + kappa)
     curves = []
     for rate, mark in ((0.5 / kappa, "densely dashed, mark=o"), (best, "mark=*")):
-        points = _path(quadratic, sgd, (1.0, 1.0), steps, kappa=kappa, learning_rate=rate)
+        points = _path(live(quadratic), live(sgd), (1.0, 1.0), steps, kappa=kappa, learning_rate=rate)
         for axis, name, colour in ((0, "shallow", "blue!60!black"), (1, "steep", "red!70!black")):
             style = f"thick, {colour}, {mark}, mark options={{solid}}, mark size=1.3pt"
             title = f"{name}, rate {_digits(rate)}"
@@ -262,7 +259,7 @@ def _bowl_picture() -> Picture:
     return Picture(tuple(_plots(settings, curves)), caption)
 
 
-def _saddle_picture() -> Picture:
+def _saddle_picture(live: Live) -> Picture:
     """The distance from the ridge, step by step."""
     from derive.losses.saddle import saddle
     from derive.optimizers.momentum import momentum
@@ -272,7 +269,7 @@ def _saddle_picture() -> Picture:
     curves = []
     for rule, colour in ((sgd, "blue!60!black"), (momentum, "red!70!black")):
         for start, dashes in ((1e-3, ""), (1e-6, ", densely dashed")):
-            far = _path(saddle, rule, (1.0, start), steps, learning_rate=rate)[:, 1]
+            far = _path(live(saddle), live(rule), (1.0, start), steps, learning_rate=rate)[:, 1]
             title = f"{escape(rule.name)}, from {_power_of_ten(start)}"
             curve = _points(range(0, steps + 1, every), far[::every])
             curves.append(Curve(title, f"thick, {colour}{dashes}", (curve,)))
@@ -288,15 +285,14 @@ def _power_of_ten(value: float) -> str:
     return f"$10^{{{round(np.log10(value))}}}$"
 
 
-def _noise_picture() -> Picture:
+def _noise_picture(live: Live) -> Picture:
     """The variance of x under noise that is 1 or -1, over every sequence of signs, and the level that is proved."""
     from derive.analyses.noise import LEVEL, c, sigma
     from derive.optimizers.sgd import sgd
-    from derive.render import compile as compiled
     from derive.rule import learning_rate
 
     steps = 12
-    module = compiled(sgd)
+    module = live(sgd)
     signs = 1.0 - 2.0 * ((np.arange(2**steps)[:, None] >> np.arange(steps)) & 1)
     curves, levels = [], []
     for rate, style in zip((0.6, 0.3, 0.15), _STYLES, strict=False):

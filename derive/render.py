@@ -27,7 +27,18 @@ from derive.files import SHARED, banner
 if TYPE_CHECKING:
     from derive.catalogue import Statement
 
-__all__ = ["TARGETS", "Target", "compile", "environment", "module_path", "module_text", "pages", "place", "union"]
+__all__ = [
+    "TARGETS",
+    "Modules",
+    "Target",
+    "compile",
+    "environment",
+    "module_path",
+    "module_text",
+    "pages",
+    "place",
+    "union",
+]
 
 Target: TypeAlias = Literal["numpy", "numba"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -92,8 +103,9 @@ def pages(statements: Sequence[Statement], *, source: str, target: Target = "num
         What update rules are printed for. Losses are NumPy in both.
     """
     require_distinct(statements)
-    parts = [_modules(statement, source, target) for statement in statements]
-    return union(*parts, _shared_pages(), _reports(statements, source))
+    modules = Modules(source)
+    parts = [modules.pages(statement, target) for statement in statements]
+    return union(*parts, _shared_pages(), _reports(statements, modules))
 
 
 def union(*parts: Mapping[str, str]) -> dict[str, str]:
@@ -114,7 +126,7 @@ def module_path(statement: Statement) -> str:
 def module_text(statement: Statement, *, source: str = _LIVE, target: Target = "numpy") -> str:
     """The text of the module of a statement."""
     require_distinct([statement])
-    return _modules(statement, source, target)[module_path(statement)]
+    return Modules(source).text(statement, target)
 
 
 def compile(statement: Statement, *, target: Target = "numpy") -> types.ModuleType:
@@ -123,8 +135,11 @@ def compile(statement: Statement, *, target: Target = "numpy") -> types.ModuleTy
     Its functions are those that ``derive build`` would write. Tracebacks and ``inspect.getsource`` show their lines,
     and the state of an optimizer pickles: a program that has compiled the same statement can read it back.
     """
-    text = module_text(statement, target=target)
-    name = f"derive.compiled.{statement.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return _live(statement.name, module_text(statement, target=target))
+
+
+def _live(statement: str, text: str) -> types.ModuleType:
+    name = f"derive.compiled.{statement}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     module = types.ModuleType(name)
@@ -143,6 +158,27 @@ def compile(statement: Statement, *, target: Target = "numpy") -> types.ModuleTy
 def place(template: str, page: Any, *, language: Literal["python", "latex"] = "python") -> str:
     """A page on its template. The template sees the fields of the page, as ``page``, and nothing else."""
     return environment(language).get_template(template).render(page=page)
+
+
+class Modules:
+    """The modules of statements from one source, each printed once: reports quote them and run them for pictures."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._printed: dict[tuple[Statement, Target], dict[str, str]] = {}
+
+    def pages(self, statement: Statement, target: Target = "numpy") -> dict[str, str]:
+        """The files of the module of a statement, ``{relative path: text}``."""
+        key = statement, target
+        if key not in self._printed:
+            self._printed[key] = _modules(statement, self.source, target)
+        return self._printed[key]
+
+    def text(self, statement: Statement, target: Target = "numpy") -> str:
+        return self.pages(statement, target)[module_path(statement)]
+
+    def live(self, statement: Statement) -> types.ModuleType:
+        return _live(statement.name, self.text(statement))
 
 
 def _modules(statement: Statement, source: str, target: Target) -> dict[str, str]:
@@ -177,7 +213,7 @@ def _shared_pages() -> Mapping[str, str]:
     return types.MappingProxyType(union(packages, difference.page(), descent.page()))
 
 
-def _reports(statements: Sequence[Statement], source: str) -> dict[str, str]:
+def _reports(statements: Sequence[Statement], modules: Modules) -> dict[str, str]:
     from derive import report
 
-    return report.pages(statements, source)
+    return report.pages(statements, modules.source, modules)

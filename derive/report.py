@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from derive.analyses import Analysis
     from derive.catalogue import Statement
     from derive.claims import Proof, ProofStep
+    from derive.render import Modules
     from derive.rule import UpdateRule
 
 __all__ = ["Block", "Document", "Report", "Section", "compile_reports", "document_name", "latex", "pages", "text"]
@@ -104,17 +105,22 @@ class Document:
 # -- what the rest of the toolkit calls ----------------------------------------------------------------------------
 
 
-def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
-    """All reports of one source: a fragment for each statement, and the document."""
-    from derive.files import banner
-    from derive.render import place
+def pages(statements: Sequence[Statement], source: str, modules: Modules | None = None) -> dict[str, str]:
+    """All reports of one source: a fragment for each statement, and the document.
 
+    They tell what a build verifies, and do not verify the steps of losses themselves. ``modules`` are those that were
+    printed from this source already.
+    """
+    from derive.files import banner
+    from derive.render import Modules, place
+
+    modules = modules or Modules(source)
     found = {}
     for statement in statements:
-        found[f"reports/{statement.name}.tex"] = fragment(statement, statements, source)
+        found[f"reports/{statement.name}.tex"] = fragment(statement, statements, modules)
     analyses = analyses_of(statements, source)
     for analysis in analyses:
-        found[f"reports/{analysis.name}.tex"] = analysis_fragment(analysis, source)
+        found[f"reports/{analysis.name}.tex"] = analysis_fragment(analysis, modules)
     document = Document(
         banner=banner(source, comment="%"),
         title=document_title(source),
@@ -125,22 +131,22 @@ def pages(statements: Sequence[Statement], source: str) -> dict[str, str]:
     return found
 
 
-def fragment(statement: Statement, among: Sequence[Statement], source: str) -> str:
+def fragment(statement: Statement, among: Sequence[Statement], modules: Modules) -> str:
     """The report of one statement; ``among`` are those it may be compared with in pictures."""
     if isinstance(statement, Loss):
-        sections = loss_sections(statement, source)
+        sections = loss_sections(statement, modules)
     else:
-        sections = rule_sections(statement, among, source)
+        sections = rule_sections(statement, among, modules)
     about = prose(statement.about, names_of(statement)) if statement.about else ""
-    return placed(title_of(statement.name), about, sections, source)
+    return placed(title_of(statement.name), about, sections, modules.source)
 
 
-def analysis_fragment(analysis: Analysis, source: str) -> str:
+def analysis_fragment(analysis: Analysis, modules: Modules) -> str:
     """The report of one analysis."""
     writer = LatexWriter(chapters.analysis_notation(analysis))
     names = {s.name: writer.name(s.name) for s in analysis.meanings}
-    sections = analysis_sections(analysis, writer, names)
-    return placed(analysis.title, prose(analysis.about, names), sections, source)
+    sections = analysis_sections(analysis, writer, names, modules)
+    return placed(analysis.title, prose(analysis.about, names), sections, modules.source)
 
 
 def placed(title: str, about: str, sections: Iterable[Section], source: str) -> str:
@@ -169,7 +175,19 @@ def analyses_of(statements: Sequence[Statement], source: str) -> Sequence[Analys
 
 def latex(statement: Statement) -> str:
     """The report of one statement, for the terminal."""
-    return fragment(statement, [statement], "a live statement")
+    from derive.render import Modules
+
+    verify_steps([statement])
+    return fragment(statement, [statement], Modules("a live statement"))
+
+
+def verify_steps(statements: Iterable[Statement]) -> None:
+    """Check the steps that reports say were checked, where no build has done so before."""
+    from derive.verify import verify_derivation
+
+    for statement in statements:
+        if isinstance(statement, Loss):
+            verify_derivation(differentiate(statement))
 
 
 def text(statement: Statement) -> str:
@@ -190,10 +208,11 @@ def compile_reports(names: Sequence[str], out: Path) -> list[Path]:
     from derive.catalogue import catalogue, find
     from derive.files import CATALOGUE
 
+    chosen = [find(name) for name in names] or catalogue()
     tool = latex_tool()
+    verify_steps(chosen)
     if not names:
-        return [compiled(pages(catalogue(), CATALOGUE), document_name(CATALOGUE), out, tool)]
-    chosen = [find(name) for name in names]
+        return [compiled(pages(chosen, CATALOGUE), document_name(CATALOGUE), out, tool)]
     done = []
     for statement in chosen:
         found = pages([statement], CATALOGUE)
@@ -358,7 +377,7 @@ def sentence(*parts: str) -> Block:
 # -- losses --------------------------------------------------------------------------------------------------------
 
 
-def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
+def loss_sections(loss: Loss, modules: Modules) -> Iterator[Section]:
     derivation = differentiate(loss)
     writer = LatexWriter(Notation.of(derivation.form, derivation.definitions))
     numbers = equation_numbers(derivation)
@@ -369,10 +388,11 @@ def loss_sections(loss: Loss, source: str) -> Iterator[Section]:
     yield Section("Statement", tuple(statement_blocks(derivation, writer, aligned)))
     yield Section("Derivation", tuple(derivation_blocks(derivation, writer, aligned)))
     yield Section("Result", tuple(result_blocks(derivation, writer, aligned)))
-    picture = pictures.loss_picture(loss, derivation)
+    picture = pictures.loss_picture(loss, derivation, modules.live)
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
-    yield Section("Code", tuple(code_blocks(loss, "loss_and_grad", source, {str(n): k for k, n in numbers.items()})))
+    code = modules.text(loss)
+    yield Section("Code", tuple(code_blocks(loss, "loss_and_grad", code, {str(n): k for k, n in numbers.items()})))
     yield Section("What was verified", tuple(verified_blocks(loss)))
 
 
@@ -529,7 +549,7 @@ def mean_indices(value: Expr) -> list[Symbol]:
 
 
 def verified_blocks(statement: Statement) -> Iterator[Block]:
-    """What the build checked, by numbers that the checks returned."""
+    """What the build checks."""
     if isinstance(statement, Loss):
         facts = list(loss_facts(statement))
     else:
@@ -575,10 +595,10 @@ def runs(numbers: Sequence[int]) -> list[str]:
 
 
 def loss_facts(loss: Loss) -> Iterator[str]:
-    from derive.verify import verify_derivation
+    from derive.verify import tally
 
     derivation = differentiate(loss)
-    found = verify_derivation(derivation)
+    found = tally(derivation)
     writer = LatexWriter(Notation.of(derivation.form))
     sizes = join([rf"${writer.name(n)} = {v}$" for n, v in found.sizes.items()]) if found.sizes else ""
     at = f" at {sizes}" if sizes else ""
@@ -611,11 +631,9 @@ def plural(count: int, one: str, many: str) -> str:
 _COMMENT = re.compile(r"\s*#\s*(\(\d+\)(?:, \(\d+\))*)$")
 
 
-def code_blocks(statement: Statement, function: str, source: str, names: Mapping[str, str]) -> Iterator[Block]:
-    """The lines of a generated function; the equation a line came from stands at its right."""
-    from derive.render import module_text
-
-    lines = list(function_lines(module_text(statement, source=source), function))
+def code_blocks(statement: Statement, function: str, module: str, names: Mapping[str, str]) -> Iterator[Block]:
+    """The lines of a function of a generated module; the equation a line came from stands at its right."""
+    lines = list(function_lines(module, function))
     if not lines:
         return
     yield sentence(
@@ -654,7 +672,7 @@ def function_lines(module: str, function: str) -> Iterator[str]:
 # -- update rules --------------------------------------------------------------------------------------------------
 
 
-def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> Iterator[Section]:
+def rule_sections(rule: UpdateRule, among: Sequence[Statement], modules: Modules) -> Iterator[Section]:
     writer = LatexWriter(chapters.rule_notation(rule))
     names = names_of(rule)
     numbers = {str(e.lhs): n for n, e in enumerate(rule.equations, start=1)}
@@ -664,12 +682,13 @@ def rule_sections(rule: UpdateRule, among: Sequence[Statement], source: str) -> 
 
     yield Section("Statement", tuple(rule_statement(rule, writer, names, aligned)))
     yield Section("A step", tuple(rule_step(rule, writer, aligned)))
-    picture = pictures.rule_picture(rule, among)
+    picture = pictures.rule_picture(rule, among, modules.live)
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
     if rule.claims:
         yield Section("What is proved", tuple(b for p in rule.proofs for b in proof_blocks(p, writer, names)))
-    yield Section("Code", tuple(code_blocks(rule, "update", source, {str(n): k for k, n in numbers.items()})))
+    code = modules.text(rule)
+    yield Section("Code", tuple(code_blocks(rule, "update", code, {str(n): k for k, n in numbers.items()})))
     yield Section("What was verified", tuple(verified_blocks(rule)))
 
 
@@ -759,15 +778,10 @@ def sentence_case(words: str, names: Mapping[str, str]) -> str:
 
 def letters_of(proof: Proof, writer: LatexWriter) -> dict[str, str]:
     """How the letters of a claim look."""
-    found: dict[str, str] = {}
     expressions = [line.expression for line in proof.statement] + [e for s in proof.steps for e in (s.before, s.after)]
-    for e in expressions:
-        for s in sorted(e.free_symbols, key=str):
-            if isinstance(s, Symbol):
-                found[s.name] = writer.name(s.name)
-        for f in sorted(e.atoms(AppliedUndef), key=str):
-            found.setdefault(f.func.__name__, writer.name(f.func.__name__))
-    return found
+    names = {s.name for e in expressions for s in e.free_symbols if isinstance(s, Symbol)}
+    names |= {f.func.__name__ for e in expressions for f in e.atoms(AppliedUndef)}
+    return {name: writer.name(name) for name in sorted(names)}
 
 
 def claim_lines(rows: Sequence[tuple[str, Basic]], writer: LatexWriter) -> Iterator[str]:
@@ -824,13 +838,15 @@ def is_replacement(proof: Proof, step: ProofStep) -> bool:
 # -- analyses ------------------------------------------------------------------------------------------------------
 
 
-def analysis_sections(analysis: Analysis, writer: LatexWriter, names: Mapping[str, str]) -> Iterator[Section]:
+def analysis_sections(
+    analysis: Analysis, writer: LatexWriter, names: Mapping[str, str], modules: Modules
+) -> Iterator[Section]:
     cells = [rf"${writer.write(s)}$ & {prose(meaning, names)}" for s, meaning in analysis.meanings.items()]
     # Two columns of letters, read from top to bottom.
     half = (len(cells) + 1) // 2
     rows = (rf"{left} & {right} \\" for left, right in zip_longest(cells[:half], cells[half:], fillvalue=" & "))
     yield Section("Symbols", (Block("letters", tuple(rows)),))
-    picture = pictures.analysis_picture(analysis)
+    picture = pictures.analysis_picture(analysis, modules.live)
     if picture is not None:
         yield Section("Picture", (Block("picture", picture.lines, picture.caption),))
     proved = [b for p in analysis.proofs for b in proof_blocks(p, writer, names)]

@@ -290,28 +290,38 @@ def _least(index: Symbol, taken: set[str]) -> Symbol:
 
 def tidy(expr: Expr, taken: set[str]) -> Expr:
     """Give bound indices the letters of the blackboard, with as few primes as the names around them allow."""
-    if isinstance(expr, Sum | LogSumExp):
-        free = {s.name for s in free_symbols(expr)}
-        names = taken | free
-        renamed = {}
-        for lim in expr.limits:
-            new = _least(lim[0], names)
-            names = names | {new.name}
-            renamed[lim[0]] = new
-        # By way of placeholders: a new name may be the old name of another bound index further in.
-        inner = tidy_inner(expr.function, renamed, names)
-        limits = [(renamed[lim[0]], *(substitute(e, renamed) for e in lim[1:])) for lim in expr.limits]
-        return with_limits(type(expr), inner, limits)
-    if not expr.args or isinstance(expr, Indexed) or not expr.has(Sum, LogSumExp):
-        return expr
-    return rebuild(expr, tuple(tidy(a, taken) for a in expr.args))
+    return tidy_inner(expr, {}, taken) if expr.has(Sum, LogSumExp) else expr
 
 
 def tidy_inner(expr: Expr, renamed: dict[Basic, Basic], names: set[str]) -> Expr:
-    """Rename free indices and tidy the bound ones, by way of placeholders, so that neither captures the other."""
-    holders = {new: Symbol(f"{new.name}''held", integer=True) for new in renamed.values()}
-    held = substitute(expr, {old: holders[new] for old, new in renamed.items()})
-    return substitute(tidy(held, names), {h: new for new, h in holders.items()})
+    """Rename free indices and tidy the bound ones, all at once, so that neither captures the other."""
+    seen: dict[Basic, Basic] = {}
+
+    def walk(node: Basic) -> Basic:
+        if node in renamed:
+            return renamed[node]
+        if not node.args:
+            return node
+        if node not in seen:
+            if isinstance(node, Sum | LogSumExp):
+                seen[node] = _tidy_sum(node, renamed, names)
+            elif isinstance(node, Indexed):
+                seen[node] = rebuild(node, (node.base, *map(walk, node.indices)))
+            else:
+                seen[node] = rebuild(node, tuple(map(walk, node.args)))
+        return seen[node]
+
+    return walk(expr)
+
+
+def _tidy_sum(expr: Expr, renamed: dict[Basic, Basic], names: set[str]) -> Expr:
+    names = names | {s.name for s in free_symbols(expr) if s not in renamed}
+    inside = dict(renamed)
+    for lim in expr.limits:
+        inside[lim[0]] = new = _least(lim[0], names)
+        names = names | {new.name}
+    limits = [(inside[lim[0]], *(tidy_inner(e, inside, names) for e in lim[1:])) for lim in expr.limits]
+    return with_limits(type(expr), tidy_inner(expr.function, inside, names), limits)
 
 
 def tidy_definition(definition: Definition) -> Definition:

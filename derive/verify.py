@@ -2,8 +2,8 @@
 
 A step says that two expressions are equal. Sizes are made concrete and small, entries exact rationals, and both sides
 are evaluated by ``derive.evaluate``, which shares nothing with the rules that made the step; the two must be equal,
-exactly. Where an exponential or a root leaves the rationals, both are computed to 50 digits and must agree to 40. Two
-sets of entries are tried: scattered ones, and small integers, among which ties abound.
+exactly. Where there is an exponential or a root, which leave the rationals, both are computed to 50 digits and must
+agree to 40. Two sets of entries are tried: scattered ones, and small integers, among which ties abound.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import mpmath
-from sympy import Expr, Indexed, Integer, Symbol
+from sympy import Abs, Expr, Function, Indexed, Integer, NumberSymbol, Pow, Symbol, ceiling, floor, sign
 
-from derive.arithmetic import EXACT, Arithmetic, NotRational, digits
+from derive.arithmetic import EXACT, Arithmetic, digits
 from derive.differentiate import CHAIN_RULE, LEMMA, Derivation, Step, differentiate
 from derive.errors import VerificationError
 from derive.evaluate import Scope, Table, evaluate, evaluate_loss, loss_scope, reference_gradient
-from derive.notation import Partial, bases, substitute
+from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, bases, substitute
 from derive.statement import Definition, Form, Loss, Variable
 
-__all__ = ["Verification", "verify", "verify_derivation"]
+__all__ = ["Verification", "tally", "verify", "verify_derivation"]
 
 DIGITS = 50
 AGREE = 40
@@ -86,50 +87,73 @@ def verify(statement: Any) -> Any:
 
 
 def verify_derivation(derivation: Derivation) -> Verification:
-    """Check every step of a derivation; once, for the build and the report ask for the same."""
-    if "verification" not in derivation.__dict__:
-        derivation.__dict__["verification"] = _verified(derivation)
-    known: Verification = derivation.__dict__["verification"]
-    return known
-
-
-def _verified(derivation: Derivation) -> Verification:
+    """Check every step of a derivation."""
     form = derivation.form
     sizes = concrete_sizes(form)
-    exact = dict.fromkeys(range(len(derivation.steps)), True)
-    evaluated = dict.fromkeys(exact, 0)
+    exact = stays_rational(derivation)
+    evaluated = dict.fromkeys(range(len(derivation.steps)), 0)
     for entries in (scattered, tied):
         values = within_domain(form, sizes, entries)
-        precise = _Check(derivation, values, digits(DIGITS), entries is tied)
-        try:
-            rational = _Check(derivation, values, EXACT, entries is tied)
-        except NotRational:
-            rational, exact = precise, dict.fromkeys(exact, False)
-        for number, step in enumerate(derivation.steps):
-            if exact[number]:
-                try:
-                    evaluated[number] += rational.step(step)
-                    continue
-                except NotRational:
-                    exact[number] = False
-            evaluated[number] += precise.step(step)
+        checks = {
+            kind: _Check(derivation, values, EXACT if kind else digits(DIGITS), entries is tied) for kind in set(exact)
+        }
+        for number, (step, kind) in enumerate(zip(derivation.steps, exact, strict=True)):
+            evaluated[number] += checks[kind].step(step)
     for number, step in enumerate(derivation.steps):
         if not evaluated[number]:
             raise VerificationError(
                 f"loss '{form.name}': the rule '{step.rule}' could not be checked about {step.target}: neither side "
                 "has a value at any of the entries that were tried"
             )
-    held = [step.rule for number, step in enumerate(derivation.steps) if exact[number]]
-    agreed = [step.rule for number, step in enumerate(derivation.steps) if not exact[number]]
+    return tally(derivation)
+
+
+def tally(derivation: Derivation) -> Verification:
+    """What ``verify_derivation`` says when it is through: how each step is compared can be read from its formulas.
+
+    A report tells it without evaluating the steps over again.
+    """
+    exact = stays_rational(derivation)
+    held = [step.rule for step, kind in zip(derivation.raw_steps, exact, strict=True) if kind]
+    agreed = [step.rule for step, kind in zip(derivation.raw_steps, exact, strict=True) if not kind]
     return Verification(
-        form.name,
+        derivation.form.name,
         len(held),
         len(agreed),
         AGREE,
-        {s.name: n for s, n in sizes.items()},
+        {s.name: n for s, n in concrete_sizes(derivation.form).items()},
         rules_exact=dict(Counter(held)),
         rules_numeric=dict(Counter(agreed)),
     )
+
+
+def stays_rational(derivation: Derivation) -> list[bool]:
+    """For each step, whether rational entries give both of its sides rational values."""
+    quantities = (*derivation.definitions, *derivation.adjoints)
+    if any(d.rhs.has(NumberSymbol) for d in quantities):
+        return [False] * len(derivation.raw_steps)
+    irrational: set[str] = set()
+    for d in quantities:
+        if _leaves_rationals(d.rhs) or bases(d.rhs) & irrational:
+            irrational.add(d.name)
+    return [
+        not any(_leaves_rationals(side) or bases(side) & irrational for side in (step.before, step.after))
+        for step in derivation.raw_steps
+    ]
+
+
+@lru_cache(maxsize=20_000)
+def _leaves_rationals(expr: Expr) -> bool:
+    """Whether there is a function in an expression whose values at rational numbers need not be rational."""
+    if isinstance(expr, Pow):
+        irrational = not expr.exp.is_integer
+    else:
+        irrational = isinstance(expr, _IRRATIONAL) and not isinstance(expr, _RATIONAL)
+    return irrational or any(map(_leaves_rationals, expr.args))
+
+
+_IRRATIONAL = (NumberSymbol, LogSumExp, Sigmoid, Softplus, Function)
+_RATIONAL = (Abs, sign, floor, ceiling)
 
 
 # -- concrete statements ---------------------------------------------------------------------------

@@ -49,6 +49,12 @@ TRUE = [
     Limit("geometric", (1 - a**t) / (1 - a), t, oo, value=1 / (1 - a), writing=decaying(a)),
     Limit("infinite", 1 / time, time, 0, value=oo),
     ClosedForm("geometric", v(t), a * v(t - 1) + g, 0, g * (1 - a**t) / (1 - a)),
+    ClosedForm("geometric from a start", v(t), a * v(t - 1) + g, b, a**t * b + g * (1 - a**t) / (1 - a)),
+    ClosedForm("steps of one length", v(t), v(t - 1) + g, b, b + g * t),
+    ClosedForm("no steps", v(t), v(t - 1), b, b),
+    ClosedForm("steps that decay", v(t), v(t - 1) + g * a**t, b, b + g * a * (1 - a**t) / (1 - a)),
+    ClosedForm("steps that decay to a half", v(t), v(t - 1) - g * 2**-t, 0, g * (2**-t - 1)),
+    ClosedForm("steps that grow", v(t), v(t - 1) + t, b, b + t * (t + 1) / 2),
     ClosedForm("sum", v(t), a * v(t - 1) + u(t), 0, Sum(a ** (t - k) * u(k), (k, 1, t))),
     ClosedForm("two back", v(t), 3 * v(t - 1) - 2 * v(t - 2), {0: 0, 1: 1}, 2**t - 1),
     Equivalence("double", {g: 2 * g}, {h: 2 * h}, {h: 5 * g}, start={g: 1}, second_start={h: 5}),
@@ -70,6 +76,8 @@ FALSE = [
     Limit("infinite", time, time, 0, value=oo),
     Limit("other sign", 1 / time, time, 0, value=-oo),
     ClosedForm("wrong form", v(t), a * v(t - 1) + g, 0, g * (1 - a ** (t + 1)) / (1 - a)),
+    ClosedForm("one step more", v(t), v(t - 1) + g, b, b + g * (t + 1)),
+    ClosedForm("decay counted from 0", v(t), v(t - 1) + g * a**t, b, b + g * (1 - a**t) / (1 - a)),
     ClosedForm("wrong start", v(t), a * v(t - 1), 1, 2 * a**t),
     ClosedForm("wrong weights", v(t), a * v(t - 1) + u(t), 0, Sum(a ** (t - k + 1) * u(k), (k, 1, t))),
     ClosedForm("one term short", v(t), a * v(t - 1) + u(t), 0, Sum(a ** (t - k) * u(k), (k, 1, t - 1))),
@@ -85,6 +93,19 @@ FALSE = [
     Counterexample("a letter is left", a * b, a * b + b, at={a: 1}),
     NoConstant("a constant does it", a + h, a + b**2, h, at=[{a: 1, b: 2}, {a: 5, b: 2}]),
 ]
+
+
+@pytest.mark.parametrize("claim", [c for c in TRUE if isinstance(c, ClosedForm)], ids=lambda c: c.title)
+def test_the_solution_of_a_recurrence_follows_it(claim):
+    (proof,) = prove([claim], owner="test")
+    values = {a: Rational(2, 3), b: Rational(5, 7), g: 3}
+    solutions = [step.after.rhs for step in proof.steps if step.what == "Solve the recurrence"]
+    assert solutions or claim.title == "sum"  # it holds another sequence
+    known = {v(n): sympify(start).subs(values) for n, start in claim._starts.items()}
+    for n in range(len(known), 6):
+        known[v(n)] = claim.recurrence.subs(t, n).subs(values).subs(known)
+        for solution in solutions:
+            assert expand(solution.subs(t, n).subs(values) - known[v(n)]) == 0
 
 
 @pytest.mark.parametrize("claim", TRUE, ids=lambda c: f"{type(c).__name__}-{c.title}")

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from oracles.cases import all_cases
-from sympy import Abs, Eq, Idx, IndexedBase, Max, Ne, Piecewise, Sum, exp, symbols, tanh
+from sympy import Abs, Eq, Ge, Idx, IndexedBase, Max, Ne, Piecewise, Sum, exp, sqrt, symbols, tanh
 
-from derive import Loss, files, report
+from derive import Loss, files, report, verify
 from derive.analyses import ANALYSES, Analysis
 from derive.analyses.noise import LEVEL, c, sigma
+from derive.arithmetic import NotRational
 from derive.catalogue import catalogue, find
 from derive.claims import Identity, Proof
 from derive.differentiate import differentiate
-from derive.errors import DeriveError, MissingToolError
+from derive.errors import DeriveError, MissingToolError, VerificationError
 from derive.latex import escape, prose
 from derive.numbering import equation_numbers
 from derive.pictures import Picture, analysis_picture, loss_picture, rule_picture
@@ -342,11 +345,49 @@ def test_steps_that_were_verified_are_told_by_rule(name: str) -> None:
             assert {rule: int(n) for rule, n in parts} == counts
 
 
+def mixed() -> Loss:
+    """Functions that keep to fractions beside such that do not."""
+    u, v = IndexedBase("u", shape=(N,)), IndexedBase("v", shape=(N,))
+    w, p = symbols("w p", real=True)
+    n = symbols("n", integer=True, positive=True)
+    plain = Abs(v[i]) / (u[i] ** 2 + 1) + Max(v[i] * w, u[i], 1) ** n
+    return Loss(
+        "mixed",
+        value=Sum(plain + sqrt(u[i] ** 2 + 3) + (w**2 + 2) ** p, i) / N + exp(w) * w,
+        wrt=[u, v, w],
+        defaults={n: 3, p: 0.5},
+    )
+
+
+@pytest.mark.parametrize(
+    "loss", [*(s for s in catalogue() if isinstance(s, Loss)), mixed()], ids=lambda loss: loss.name
+)
+def test_steps_are_told_to_hold_exactly_just_where_fractions_suffice(
+    loss: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    derivation = differentiate(loss)
+    told = verify.stays_rational(derivation)
+    monkeypatch.setattr(verify, "stays_rational", lambda derivation: [True] * len(derivation.raw_steps))
+    for step, exact in zip(derivation.raw_steps, told, strict=True):
+        alone = replace(derivation, raw_steps=(step,))
+        if exact:
+            assert verify_derivation(alone).steps_exact == 1
+        else:
+            with pytest.raises(NotRational):
+                verify_derivation(alone)
+
+
+def test_a_report_for_the_terminal_checks_the_steps_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["derive.differentiate"], "Gt", Ge)
+    with pytest.raises(VerificationError, match="max"):
+        report.latex(hinge(1))
+
+
 def test_an_exponential_leaves_the_rationals() -> None:
     exact = verify_derivation(differentiate(find("svm")))
-    mixed = verify_derivation(differentiate(find("softmax")))
+    some = verify_derivation(differentiate(find("softmax")))
     assert exact.rules_numeric == {}
-    assert mixed.rules_numeric
+    assert some.rules_numeric
 
 
 @pytest.mark.parametrize("name", ["adam", "momentum", "conditioning"])
