@@ -130,4 +130,19 @@ def machine() -> str:
     """What was measured on, and how."""
     name, load = platform.processor() or platform.machine(), os.getloadavg()[0]
     clock = "processor time" if threads() == 1 else "wall clock"
-    return f"{name}, {os.cpu_count()} cores; {threads()} threads a contestant, {clock}; load {load:.1f} at the start"
+    return (
+        f"{name}, {os.cpu_count()} cores, {blas()}; {threads()} threads a contestant, {clock}; "
+        f"load {load:.1f} at the start"
+    )
+
+
+def blas() -> str:
+    """The library that multiplies NumPy's matrices, and the kernels that it chose for this processor."""
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        return "BLAS unknown without threadpoolctl"
+    # It tells of libraries that are loaded.
+    importlib.import_module("numpy")
+    found = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    return ", ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '')})" for b in found)
