@@ -9,7 +9,6 @@ of plain numbers. So both targets do the same operations in the same precision, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -21,24 +20,29 @@ from derive.errors import MissingToolError
 from derive.render import place
 from derive.rule import UpdateRule, g, new, x
 from derive.rule_pages import PageFunction
+from derive.scalar_names import in_words
 
-__all__ = ["NUMBA", "page", "require_numba"]
+__all__ = ["DECORATOR", "IMPORT", "NUMBA", "page", "require_numba"]
 
 #: One element at a time: NumPy's functions, which Numba compiles for numbers, and Python's choice and logic.
 NUMBA = Target(
     {
         **{op: call for op, call in NUMPY.calls.items() if op not in ("where", "and", "or", "not")},
-        "copy": "{}",
+        "copy": "{}", "softplus": "_softplus({})", "sigmoid": "_sigmoid({})",
     }
-)
+)  # fmt: skip
 
-_MISSING = 'this module needs Numba: run "pip install numba", or build it for NumPy'
-#: How the operations of a scalar read in its name.
-_WORDS = {
-    "add": "{}_plus_{}", "subtract": "{}_minus_{}", "multiply": "{}_times_{}", "divide": "{}_over_{}",
-    "power": "{}_to_the_{}", "square": "{}_squared", "negative": "minus_{}", "sqrt": "root_of_{}",
-}  # fmt: skip
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+#: What stands above a loop. A module that has no file, as ``derive.compile`` makes it, has no place for a cache beside
+#: it either.
+DECORATOR = '@numba.njit(cache=os.path.exists(__file__), error_model="numpy"{})'
+
+#: The import, with one sentence where it fails.
+IMPORT = (
+    "try:",
+    "    import numba",
+    "except ImportError:",
+    "    raise ImportError('this module needs Numba: run \"pip install numba\", or build it for NumPy') from None",
+)
 
 
 def require_numba() -> None:
@@ -73,10 +77,7 @@ def page(rule: UpdateRule, source: str) -> dict[str, str]:
             "import numpy as np",
             "from numpy.typing import NDArray",
             "",
-            "try:",
-            "    import numba",
-            "except ImportError:",
-            f"    raise ImportError({_MISSING!r}) from None",
+            *IMPORT,
         ),
         functions=tuple(functions),
         guards=guards,
@@ -126,7 +127,7 @@ class _Loop:
             if node.op in ("number", "constant"):
                 return Node("name", leaf=Symbol(f"{self.real}({text})"))
             if text not in self.scalars:
-                self.scalars[text] = text if node.op == "name" else self.unused(_in_words(node))
+                self.scalars[text] = text if node.op == "name" else self.unused(in_words(node))
             return Node("name", leaf=Symbol(self.scalars[text]))
         return Node(node.op, tuple(map(self.entering, node.args)), node.leaf)
 
@@ -145,7 +146,7 @@ class _Loop:
             *(f"    {array_of[a]}[{k}] = {self.names[new(a)]}" for a in array_of if a != g),
         ]
         return PageFunction(
-            (_DECORATOR.format(""), *self.signature("_elements")),
+            (DECORATOR.format(""), *self.signature("_elements")),
             "The equations, element by element.",
             (),
             tuple(body),
@@ -161,7 +162,7 @@ class _Loop:
             *(f"    {line}" for line in call),
         ]
         return PageFunction(
-            (_DECORATOR.format(", parallel=True"), *self.signature("_elements_in_parallel")),
+            (DECORATOR.format(", parallel=True"), *self.signature("_elements_in_parallel")),
             "The same, blocks of elements at a time on all threads.",
             (),
             tuple(body),
@@ -206,22 +207,3 @@ class _Loop:
             *self.run(["params", "grad", *(f"state.{s.name}" for s in self.rule.state)]),
             *(["state.t = t"] if counts else []),
         )
-
-
-#: A module that has no file, as ``derive.compile`` makes it, has no place for a cache beside it either.
-_DECORATOR = '@numba.njit(cache=os.path.exists(__file__), error_model="numpy"{})'
-
-
-def _in_words(node: Node) -> str:
-    """A name for a scalar that reads as the scalar does."""
-    if node.op == "name":
-        return str(node.leaf)
-    if node.op == "number":
-        number = int(str(node.leaf))
-        return _DIGITS[number] if number < len(_DIGITS) else f"n{number}"
-    parts: Mapping[int, str] = dict(enumerate(map(_in_words, node.args)))
-    if node.op in _WORDS and len(parts) == _WORDS[node.op].count("{}"):
-        words = _WORDS[node.op].format(*parts.values())
-    else:
-        words = "_".join([node.op, *parts.values()])
-    return words if len(words) <= 40 and words.isidentifier() else "scalar"
