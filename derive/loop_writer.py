@@ -14,9 +14,10 @@ from sympy import Expr
 from derive.elementwise import Target
 from derive.fusion import Kernel, index_like, kernels
 from derive.program import Node
+from derive.python_source import ATOM
 from derive.row_loops import Array, RowLoop
 from derive.rule_pages import laid_out
-from derive.writer import WIDTH, Output, Writer
+from derive.writer import INDENT, Output, Writer
 
 __all__ = ["LoopWriter"]
 
@@ -34,7 +35,7 @@ class LoopWriter(Writer):
     elements : Target
         How operations on elements are spelled in loops.
     decorator : str
-        What stands above a loop; ``{}`` for further options.
+        What stands above a loop.
     function : str
         The name of the function.
     sizes : sequence of Expr
@@ -99,15 +100,12 @@ class LoopWriter(Writer):
     def write_kernel(self, kernel: Kernel) -> None:
         """The lines that call a loop."""
         given = self.given(kernel)
+        names = {array.name for array, _ in given.values()}
         made = {}
-        names: set[str] = {a.name for a, _ in given.values()}
         for node in kernel.outputs:
-            name, layout = self.layouts.get(node.number, ("", node.order))
-            if self.named.get(node.number) != name or not name:
-                name = self.named.get(node.number) or self.invent(node)
+            name, layout = self.place_of(node, kernel.rows[node.number])
             made[node.number] = Array(_distinct(name, names), layout)
             self.variables[node.number] = (name, layout)
-        outside = {number: self.variables[number][0] for number in made}
         loop = RowLoop(
             kernel,
             self.elements,
@@ -116,26 +114,33 @@ class LoopWriter(Writer):
             name=self.describe_value,
             stated=lambda node: node.number in self.named and node.number not in self.optional,
             outside=lambda node: self.text(node, (), ())[0],
-            reserved=(),
         )
         own = f"_{self.function}_rows" + (f"_{len(self.loops) + 1}" if self.loops else "")
         self.loops.append(self.source(own, kernel, loop))
         for node in kernel.outputs:
             shape = self.shape_source([node.axes[p] for p in made[node.number].layout])
-            self.line(outside[node.number], self.call("empty", shape, _TYPES[node.kind]))
-        arguments = [
-            *(own, f"{own}_in_parallel", "dtype"),
-            _tuple([*(text for _, text in given.values()), *loop.counts]),
-            _tuple(list(loop.scalars)),
-            _tuple([outside[number] for number in made]),
-        ]
-        room = 120 - WIDTH - (0 if self.block is None else 4) + 4
-        self.lines.extend(laid_out("_over_rows(", arguments, ")", indent=room))
+            self.line(self.variables[node.number][0], self.call("empty", shape, _TYPES[node.kind]))
+        rows = [text for number, (_, text) in given.items() if number in kernel.rows]
+        whole = [text for number, (_, text) in given.items() if number not in kernel.rows]
+        shared = [*whole, *(f"np.intp({text})" for text in loop.counts), *loop.scalars]
+        results = [self.variables[number][0] for number in made]
+        arguments = [own, "dtype", *map(_tuple, (rows, shared, results))]
+        indent = INDENT if self.block is None else 2 * INDENT
+        self.lines.extend(laid_out("_over_rows(", arguments, ")", indent=indent))
         for name in self.computed(kernel):
             self.mark(name)
 
+    def place_of(self, node: Node, row: int) -> tuple[str, tuple[int, ...]]:
+        """The variable in which a loop puts a node, and its axes, that of the rows first."""
+        name, layout = self.layouts.get(node.number, ("", node.order))
+        if name and name == self.named.get(node.number) and layout[0] == row:
+            return name, layout
+        if node.number in self.named and node.number not in self.layouts:
+            return self.named[node.number], (row, *(p for p in node.order if p != row))
+        return self.invent(node), (row, *(p for p in node.order if p != row))
+
     def given(self, kernel: Kernel) -> dict[int, tuple[Array, str]]:
-        """The arrays that a loop reads, and what they are called outside."""
+        """The arrays that a loop reads, and what it gets for each."""
         inside = {n.number for n in kernel.nodes}
         found: dict[int, tuple[Array, str]] = {}
         names: set[str] = set()
@@ -147,18 +152,23 @@ class LoopWriter(Writer):
             if child.rank == 0:
                 self.prepare(child)
                 continue
-            name = child.info
             layout = tuple(range(child.rank))
             if child.op == "arange":
                 name = outside = self.arange(child.info, child.letters[0])
             elif child.op == "input":
-                outside = self.inputs.get(child.info, child.info)
+                name, outside = child.info, self.inputs.get(child.info, child.info)
             else:
                 self.materialise(child)
-                name, layout = self.variables[child.number]
-                outside = name
+                outside, layout = self.variables[child.number]
+                name = self.describe_value(child)
+            row = kernel.rows.get(child.number, layout[0])
+            if layout[0] != row:
+                moved = (row, *(p for p in layout if p != row))
+                outside = self.aligned((outside, ATOM), list(layout), moved)[0]
+                layout = moved
             found[child.number] = (Array(_distinct(name, names), layout), outside)
-        return found
+        # What is cut into pieces comes first.
+        return dict(sorted(found.items(), key=lambda item: item[0] not in kernel.rows))
 
     def computed(self, kernel: Kernel) -> list[str]:
         """The quantities of the statement, and their gradients, that a loop computes, by their equations' numbers."""
@@ -175,7 +185,7 @@ class LoopWriter(Writer):
     # -- the loop ----------------------------------------------------------------------------------
 
     def source(self, own: str, kernel: Kernel, loop: RowLoop) -> str:
-        """A loop and its parallel twin."""
+        """A loop as a function."""
         results = [a.name for a in loop.made.values()]
         given = [a.name for a in loop.given.values()]
         parameters = [*given, *loop.counts.values(), *loop.scalars.values(), *results]
@@ -185,33 +195,12 @@ class LoopWriter(Writer):
         if numbers:
             about = f"Equation{'s' if len(numbers) > 1 else ''} {equations}, {about}"
         lines = [
-            self.decorator.format(""),
+            self.decorator,
             *laid_out(f"def {own}(", parameters, "):"),
             f'    """{about[0].upper() + about[1:]}"""',
             *(f"    {line}" for line in loop.lines),
-            *("", ""),
-            self.decorator.format(", parallel=True"),
-            *laid_out(f"def {own}_in_parallel(", parameters, "):"),
-            '    """The same, a piece of the rows on each thread."""',
-            *(f"    {line}" for line in _pieces(own, parameters, kernel, loop)),
         ]
         return "\n".join(lines)
-
-
-def _pieces(own: str, parameters: Sequence[str], kernel: Kernel, loop: RowLoop) -> list[str]:
-    taken = set(parameters)
-    threads, piece, start, stop = (_distinct(name, taken) for name in ("threads", "piece", "start", "stop"))
-    by_rows = {array.name: axis for n, array in loop.arrays.items() if (axis := loop.by_rows(n)) is not None}
-    cut = [
-        f"{name}[{':, ' * by_rows[name]}{start}:{stop}]" if name in by_rows else name for name in parameters
-    ]
-    return [
-        f"{threads} = numba.get_num_threads()",
-        f"for {piece} in numba.prange({threads}):",
-        f"    {start} = {loop.length()} * {piece} // {threads}",
-        f"    {stop} = {loop.length()} * ({piece} + 1) // {threads}",
-        *(f"    {line}" for line in laid_out(f"{own}(", cut, ")", indent=8)),
-    ]
 
 
 def _distinct(name: str, taken: set[str]) -> str:

@@ -38,7 +38,7 @@ class _LoopModule(Module):
         writer = LoopWriter(
             **names,
             elements=NUMBA,
-            decorator=DECORATOR,
+            decorator=DECORATOR.format(", nogil=True"),
             function=function,
             sizes=self.row_sizes(),
             equations=equations,
@@ -59,9 +59,9 @@ class _LoopModule(Module):
             return contents
         lines = [*(line for f in contents.functions for line in f.body), *loops]
         arrays = [i for i in contents.imports if i.startswith("import numpy")]
-        standard = [i for i in (*contents.imports, "import os") if i and i not in arrays]
+        standard = [i for i in (*contents.imports, "import os", "from concurrent.futures import ThreadPoolExecutor") if i and i not in arrays]
         plain = sorted(i for i in standard if i.startswith("import "))
-        others = [i for i in standard if i not in plain]
+        others = sorted(i for i in standard if i not in plain)
         return replace(
             contents,
             imports=(*plain, *others, "", *arrays, "", *IMPORT),

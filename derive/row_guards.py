@@ -6,6 +6,7 @@ copies the source of those that a module needs into that module.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -14,18 +15,30 @@ import numpy as np
 __all__ = ["_over_rows", "_plus", "_sigmoid", "_softplus"]
 
 
-def _over_rows(loop: Any, parallel_loop: Any, dtype: Any, given: Any, scalars: Any, results: Any) -> None:
-    """Run a compiled loop over rows, in parallel where there is enough to do."""
+def _over_rows(loop: Any, dtype: Any, given: Any, shared: Any, results: Any) -> None:
+    """Run a compiled loop over rows, on several threads where there is much to do.
+
+    ``given`` and ``results`` have a row for each turn of the loop, ``shared`` is the same for all rows.
+    """
     if dtype not in (np.float32, np.float64):
         # Nothing that processors compute with, such as fractions: the same lines, run by Python.
-        loop.py_func(*given, *scalars, *results)
+        loop.py_func(*given, *shared, *results)
         return
+    given, shared = ([np.ascontiguousarray(a) if np.ndim(a) else a for a in part] for part in (given, shared))
     # In the type of the arrays, as NumPy takes plain numbers: one of float64 would make every operation one.
-    numbers = [dtype.type(value) for value in scalars]
-    arrays = [np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in given]
-    # With less than this to do, starting threads takes longer than the work.
-    chosen = loop if max(np.size(a) for a in (*arrays, *results)) < 1 << 16 else parallel_loop
-    chosen(*arrays, *numbers, *results)
+    shared = [dtype.type(a) if isinstance(a, (int, float)) else a for a in shared]
+    count = len(results[0])
+    threads = numba.config.NUMBA_NUM_THREADS if max(a.size for a in (*given, *results)) > 1 << 20 else 1
+
+    def run(thread: int) -> None:
+        rows = slice(count * thread // threads, count * (thread + 1) // threads)
+        loop(*(a[rows] for a in given), *shared, *(a[rows] for a in results))
+
+    if threads == 1:
+        run(0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, range(threads)))
 
 
 @numba.extending.register_jitable(fastmath={"reassoc"})

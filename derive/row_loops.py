@@ -32,7 +32,10 @@ _TYPES = {"float": "{}.dtype", "int": "np.intp", "bool": "np.bool_"}
 
 @dataclass(frozen=True)
 class Array:
-    """An array as a loop sees it: its name, and for each of its axes the axis of the node that it is."""
+    """An array as a loop sees it: its name, and for each of its axes the axis of the node that it is.
+
+    Where it has rows they come first.
+    """
 
     name: str
     layout: tuple[int, ...]
@@ -54,7 +57,6 @@ class RowLoop:
         Whether a node has its name from the statement, and so a line of its own.
     outside : callable
         The expression for a scalar node where the loop is called.
-    reserved : iterable of str
 
     Attributes
     ----------
@@ -74,12 +76,11 @@ class RowLoop:
         name: Callable[[ArrayNode], str],
         stated: Callable[[ArrayNode], bool],
         outside: Callable[[ArrayNode], str],
-        reserved: Sequence[str],
     ) -> None:
         self.kernel, self.target, self.outside, self.stated = kernel, target, outside, stated
         self.given = given
         self.nests, self.tasks = nests(kernel)
-        self.taken = {*reserved, "np", "numba", "math", "os", "len", "range"}
+        self.taken = {"np", "numba", "math", "os", "len", "range"}
         self.taken |= {a.name for a in (*given.values(), *made.values())}
         self.real = self.unused("real")
         self.arrays: dict[int, Array] = {**given, **made}
@@ -191,25 +192,16 @@ class RowLoop:
             sizes = ", ".join(self.size_text(node.axes[p]) for p in array.layout)
             shape = f"({sizes})" if len(array.layout) > 1 else sizes
             yield f"{array.name} = np.empty({shape}, {_TYPES[node.kind].format(first)})"
-        yield f"for {self.row} in range({self.length()}):"
+        rows = next(a.name for n, a in self.arrays.items() if self.has_rows(n))
+        yield f"for {self.row} in range(len({rows})):"
 
     def kind(self, number: int) -> str:
         known = {n.number: n for n in (*self.kernel.nodes, *(c for n in self.kernel.nodes for c, _ in n.args))}
         return known[number].kind
 
-    def by_rows(self, number: int) -> int | None:
-        """Which axis of an array, as it lies in memory, is that of the rows."""
-        if number not in self.kernel.rows or number in self.scratch:
-            return None
-        return self.arrays[number].layout.index(self.kernel.rows[number])
-
-    def length(self) -> str:
-        """The number of rows."""
-        number, axis = min(
-            ((n, a) for n in self.arrays if (a := self.by_rows(n)) is not None), key=lambda found: found[1]
-        )
-        name = self.arrays[number].name
-        return f"len({name})" if axis == 0 else f"{name}.shape[{axis}]"
+    def has_rows(self, number: int) -> bool:
+        """Whether an array has a row for each turn of the loop; its first axis is that of the rows, then."""
+        return number in self.kernel.rows and number not in self.scratch
 
     def size_text(self, size: Expr) -> str:
         """A size: read off the shape of an array that has it."""
@@ -220,7 +212,7 @@ class RowLoop:
                 continue
             sizes = self.sizes(number)
             for axis, place in enumerate(array.layout):
-                if sizes[place] == size and axis != self.by_rows(number):
+                if sizes[place] == size and not (axis == 0 and self.has_rows(number)):
                     return f"len({array.name})" if axis == 0 else f"{array.name}.shape[{axis}]"
         return self.count(size)
 
