@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sympy import Expr
 
 from derive.elementwise import Target
-from derive.fusion import Kernel, index_like, kernels
+from derive.fusion import Kernel, index_like, is_minus, kernels
 from derive.program import Node
 from derive.python_source import ATOM
 from derive.row_loops import Array, RowLoop
@@ -104,7 +104,7 @@ class LoopWriter(Writer):
         made = {}
         for node in kernel.outputs:
             name, layout = self.place_of(node, kernel.rows[node.number])
-            made[node.number] = Array(_distinct(name, names), layout)
+            made[node.number] = Array(node, _distinct(self.inside(node, name), names), layout)
             self.variables[node.number] = (name, layout)
         loop = RowLoop(
             kernel,
@@ -145,6 +145,9 @@ class LoopWriter(Writer):
         found: dict[int, tuple[Array, str]] = {}
         names: set[str] = set()
         for child, _ in (arg for node in kernel.nodes for arg in node.args):
+            while is_minus(child) and child.number not in inside and child.number not in self.variables:
+                # The loop has a sign of its own.
+                child = next(c for c, _ in child.args if c.op != "scalar")
             if child.number in inside or child.number in found or child.op == "scalar":
                 continue
             if child.number not in kernel.rows and index_like(child):
@@ -154,21 +157,25 @@ class LoopWriter(Writer):
                 continue
             layout = tuple(range(child.rank))
             if child.op == "arange":
-                name = outside = self.arange(child.info, child.letters[0])
+                name, outside = "index", self.arange(child.info, child.letters[0])
             elif child.op == "input":
                 name, outside = child.info, self.inputs.get(child.info, child.info)
             else:
                 self.materialise(child)
                 outside, layout = self.variables[child.number]
-                name = self.describe_value(child)
+                name = self.inside(child, outside)
             row = kernel.rows.get(child.number, layout[0])
             if layout[0] != row:
                 moved = (row, *(p for p in layout if p != row))
                 outside = self.aligned((outside, ATOM), list(layout), moved)[0]
                 layout = moved
-            found[child.number] = (Array(_distinct(name, names), layout), outside)
+            found[child.number] = (Array(child, _distinct(name, names), layout), outside)
         # What is cut into pieces comes first.
         return dict(sorted(found.items(), key=lambda item: item[0] not in kernel.rows))
+
+    def inside(self, node: Node, name: str) -> str:
+        """What an array is called in a loop, where a block of rows is called as all of them are."""
+        return self.describe_value(node) if name.endswith("_rows") else name
 
     def computed(self, kernel: Kernel) -> list[str]:
         """The quantities of the statement, and their gradients, that a loop computes, by their equations' numbers."""
@@ -177,6 +184,8 @@ class LoopWriter(Writer):
 
     def describe_value(self, node: Node) -> str:
         """A name for a node inside a loop, where a block of rows is called as all of them are."""
+        if node.op == "input":
+            return str(node.info)
         known, self.inputs = self.inputs, {}
         name = self.named.get(node.number) or self.describe(node)
         self.inputs = known

@@ -14,10 +14,10 @@ from itertools import permutations
 
 from sympy import Expr
 
-from derive.fusion import Kernel
+from derive.fusion import Kernel, is_inverse, is_minus
 from derive.program import Node, Update
 
-__all__ = ["Nest", "Read", "Task", "nests"]
+__all__ = ["Nest", "Read", "Task", "is_transparent", "nests"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,18 @@ class Nest:
     tasks: list[Task] = field(default_factory=list)
 
 
+def is_transparent(node: Node, kernel: Kernel) -> bool:
+    """Whether a node is a way of reading others, and stands wherever it is read: a sign, or elements of an array.
+
+    One number of a row taken from an array is none: a loop over the row would look it up again and again.
+    """
+    if node in kernel.outputs:
+        return False
+    if node.op == "take":
+        return node.rank > 1 and node.args[0][0] not in kernel.nodes
+    return is_minus(node) or (node.rank == 1 and is_inverse(node))
+
+
 def nests(kernel: Kernel) -> tuple[list[Nest], Mapping[int, Sequence[Task]]]:
     """The nests that compute a kernel, in order, and the tasks of each of its nodes, by number."""
     schedule = _Schedule(kernel)
@@ -78,13 +90,13 @@ def nests(kernel: Kernel) -> tuple[list[Nest], Mapping[int, Sequence[Task]]]:
 class _Schedule:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.tasks = {node.number: _tasks(node, kernel) for node in kernel.nodes}
+        self.tasks = {n.number: _tasks(n, kernel) for n in kernel.nodes if not is_transparent(n, kernel)}
         self.nests: list[Nest] = []
-        self.waiting = {node.number for node in kernel.nodes if self.can_wait(node)}
+        self.waiting = {n.number for n in kernel.nodes if n.number in self.tasks and self.can_wait(n)}
 
     def run(self) -> None:
         for node in self.kernel.nodes:
-            if node.number not in self.waiting:
+            if node.number in self.tasks and node.number not in self.waiting:
                 self.put(node)
 
     def put(self, node: Node) -> None:
@@ -164,24 +176,47 @@ def _places(task: Task, nest: Nest) -> Iterator[dict[int, int]]:
 
 def _tasks(node: Node, kernel: Kernel) -> list[Task]:
     row = kernel.rows[node.number]
-    reads = tuple(Read(c, at, anywhere=node.op == "take" and k == 0) for k, (c, at) in enumerate(node.args))
+    reads = [list(_reads(node, k, kernel)) for k in range(len(node.args))]
 
     def inside(axes: Sequence[int]) -> tuple[int, ...]:
         return tuple(p for p in dict.fromkeys(axes) if p != row)
 
+    everything = tuple(read for part in reads for read in part)
     if node.op in ("reduce", "contract"):
-        # In the order in which the largest argument lies in memory.
+        # In the order in which the largest argument lies in memory, its last axis in the innermost loop.
         largest, at = max(node.args, key=lambda arg: len(arg[1]))
-        return [Task(node, "total", inside([*(at[p] for p in largest.order), *range(len(node.axes))]), reads)]
+        along = [*(at[p] for p in largest.order), *range(node.rank)]
+        last = at[_last_axis(largest)]
+        first = [p for p in along if (p < node.rank) == (last >= node.rank)]
+        return [Task(node, "total", inside([*first, *along]), everything)]
     if node.op != "scatter":
-        return [Task(node, "value", inside(node.order), reads)]
-    start = reads[:1] if node.info[0] == ("onto",) else ()
+        return [Task(node, "value", inside(node.order), everything)]
+    start = tuple(reads[0]) if node.info[0] == ("onto",) else ()
     tasks = [Task(node, "start", inside(node.order), start)]
     for update in node.info[1:]:
         value, at = node.args[update.value]
-        positions = [reads[e[1]] for e in update.index if e[0] == "gather"]
+        positions = [read for e in update.index if e[0] == "gather" for read in reads[e[1]]]
         along = [at[p] for p in value.order]
-        along += [p for read in positions for p in read.at]
+        along += [p for e in update.index if e[0] == "gather" for p in node.args[e[1]][1]]
         along += [e[1] for e in update.index if e[0] == "slice"]
-        tasks.append(Task(node, "update", inside(along), (reads[update.value], *positions), update))
+        tasks.append(Task(node, "update", inside(along), (*reads[update.value], *positions), update))
     return tasks
+
+
+def _last_axis(node: Node) -> int:
+    """The axis along which an array's elements lie side by side."""
+    if node.op == "take" and node.info[-1][0] == "slice":
+        return int(node.info[-1][1])
+    return node.order[-1]
+
+
+def _reads(node: Node, number: int, kernel: Kernel) -> Iterator[Read]:
+    """What is read where an argument stands: the argument, or what it is a way of reading."""
+    child, at = node.args[number]
+    if child in kernel.nodes and is_transparent(child, kernel):
+        for k in range(len(child.args)):
+            for read in _reads(child, k, kernel):
+                # Axes of an array that elements are taken from are not axes of what is taken.
+                yield Read(read.node, tuple(at[p] if p < child.rank else -1 for p in read.at), read.anywhere)
+    else:
+        yield Read(child, at, anywhere=node.op == "take" and number == 0)

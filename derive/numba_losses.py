@@ -24,6 +24,8 @@ __all__ = ["page"]
 
 _GUARDS = (row_guards._over_rows, row_guards._plus, row_guards._sigmoid, row_guards._softplus)
 
+_POOL = "from concurrent.futures import ThreadPoolExecutor"
+
 
 def page(loss: Loss, source: str) -> dict[str, str]:
     """The module of a loss, ``{path: text}``, with the functions that the NumPy target gives it."""
@@ -59,9 +61,9 @@ class _LoopModule(Module):
             return contents
         lines = [*(line for f in contents.functions for line in f.body), *loops]
         arrays = [i for i in contents.imports if i.startswith("import numpy")]
-        standard = [i for i in (*contents.imports, "import os", "from concurrent.futures import ThreadPoolExecutor") if i and i not in arrays]
-        plain = sorted(i for i in standard if i.startswith("import "))
-        others = sorted(i for i in standard if i not in plain)
+        standard = [i for i in contents.imports if i and i not in arrays]
+        plain = sorted(("import os", *(i for i in standard if i.startswith("import "))))
+        others = sorted((_POOL, *(i for i in standard if not i.startswith("import "))))
         return replace(
             contents,
             imports=(*plain, *others, "", *arrays, "", *IMPORT),

@@ -11,20 +11,21 @@ from __future__ import annotations
 import keyword
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sympy import Expr, Integer, Mul, S, Symbol
+from sympy import Expr, Integer, S, Symbol
 
-from derive.elementwise import SCALAR, Node, Ordering, Target, tree, written
-from derive.fusion import Kernel, index_like, is_minus
-from derive.nests import Nest, Task, nests
+from derive.elementwise import Node, Ordering, Target, tree, written
+from derive.fusion import Kernel, index_like, is_inverse, is_minus
+from derive.nests import Nest, Task, is_transparent, nests
 from derive.program import Node as ArrayNode
 from derive.python_source import scalar_source
 from derive.scalar_names import in_words
 
 __all__ = ["Array", "RowLoop"]
 
-#: How long a line may be, its indentation aside.
-_WIDTH = 108
+#: How long a line may be.
+_WIDTH = 120
 #: Operations that may be about integers, which then stay what they are.
 _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 _TYPES = {"float": "{}.dtype", "int": "np.intp", "bool": "np.bool_"}
@@ -37,6 +38,7 @@ class Array:
     Where it has rows they come first.
     """
 
+    node: ArrayNode
     name: str
     layout: tuple[int, ...]
 
@@ -78,8 +80,9 @@ class RowLoop:
         outside: Callable[[ArrayNode], str],
     ) -> None:
         self.kernel, self.target, self.outside, self.stated = kernel, target, outside, stated
-        self.given = given
+        self.given, self.name = given, name
         self.nests, self.tasks = nests(kernel)
+        self.transparent = {n.number for n in kernel.nodes if is_transparent(n, kernel)}
         self.taken = {"np", "numba", "math", "os", "len", "range"}
         self.taken |= {a.name for a in (*given.values(), *made.values())}
         self.real = self.unused("real")
@@ -105,16 +108,17 @@ class RowLoop:
     def unused(self, name: str) -> str:
         if not name.isidentifier() or keyword.iskeyword(name):
             name = "part"
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
+        candidate, number = name, 2
+        while candidate in self.taken:
+            candidate, number = f"{name}_{number}", number + 1
+        self.taken.add(candidate)
+        return candidate
 
     def loop_names(self, nest: Nest) -> tuple[str, ...]:
         """The indices of a nest: the letters of the blackboard, the same ones in all nests."""
         found: list[str] = []
         for letter in nest.letters:
-            again = sum(f.rstrip("_") == letter for f in found)
+            again = nest.letters[: len(found)].count(letter)
             if (letter, again) not in self.indices:
                 self.indices[letter, again] = self.unused(letter)
             found.append(self.indices[letter, again])
@@ -123,40 +127,34 @@ class RowLoop:
     def all_readers(self) -> dict[int, list[tuple[Task, bool]]]:
         """For each node, the tasks that read it, and whether each reads anywhere in its row."""
         found: dict[int, list[tuple[Task, bool]]] = {number: [] for number in self.tasks}
-        for node in reversed(self.kernel.nodes):
-            for task in self.tasks[node.number]:
+        for tasks in self.tasks.values():
+            for task in tasks:
                 for read in task.reads:
                     if read.node.number in found:
-                        # A sign reads nothing; who reads it does.
-                        through = found[node.number] if self.is_sign(node) else [(task, read.anywhere)]
-                        found[read.node.number].extend(through)
+                        found[read.node.number].append((task, read.anywhere))
         return found
-
-    def is_sign(self, node: ArrayNode) -> bool:
-        """Whether a node is minus or one over a number of the row: signs that stand wherever the node is read."""
-        inverse = node.op == "map" and node.info == "pow" and node.args[1][0].info == -1
-        return (is_minus(node) or inverse) and node.rank == 1 and node.number not in self.made
 
     def scratch_rows(self, name: Callable[[ArrayNode], str]) -> dict[int, Array]:
         """Rows for what a later nest needs and no result holds."""
         found = {}
         for node in self.kernel.nodes:
+            if node.number not in self.tasks:
+                continue
             row = self.kernel.rows[node.number]
             layout = tuple(p for p in node.order if p != row)
             (task, *_) = self.tasks[node.number]
             later = any(anywhere or reader.nest != task.nest for reader, anywhere in self.readers[node.number])
             if layout and node.number not in self.made and (later or task.role != "value"):
-                found[node.number] = Array(self.unused(f"{name(node)}_row"), layout)
+                found[node.number] = Array(node, self.unused(f"{name(node)}_row"), layout)
         self.arrays |= found
         return found
 
     def name_values(self, name: Callable[[ArrayNode], str]) -> None:
         """What has a variable, and what stands where it is used."""
         for node in self.kernel.nodes:
-            (task, *_) = self.tasks[node.number]
-            if self.is_sign(node):
-                self.inlined.add(node.number)
+            if node.number not in self.tasks:
                 continue
+            (task, *_) = self.tasks[node.number]
             here = [reader for reader, anywhere in self.readers[node.number] if not anywhere]
             at_hand = [r for r in here if r.nest == task.nest] if task.space or task.role == "start" else here
             if task.role == "total" and not self.kept(task):
@@ -184,20 +182,16 @@ class RowLoop:
 
     def opening(self, body: Sequence[str]) -> Iterator[str]:
         """What stands before the rows, and the line that runs over them."""
-        first = next((a.name for n, a in self.arrays.items() if self.kind(n) == "float" and n not in self.scratch), "")
+        floats = [a.name for n, a in self.arrays.items() if a.node.kind == "float" and n not in self.scratch]
+        first = floats[0] if floats else ""
         if any(f"{self.real}(" in line for line in body):
             yield f"{self.real} = {first}.dtype.type"
-        for number, array in self.scratch.items():
-            node = next(n for n in self.kernel.nodes if n.number == number)
-            sizes = ", ".join(self.size_text(node.axes[p]) for p in array.layout)
+        for array in self.scratch.values():
+            sizes = ", ".join(self.size_text(array.node.axes[p]) for p in array.layout)
             shape = f"({sizes})" if len(array.layout) > 1 else sizes
-            yield f"{array.name} = np.empty({shape}, {_TYPES[node.kind].format(first)})"
+            yield f"{array.name} = np.empty({shape}, {_TYPES[array.node.kind].format(first)})"
         rows = next(a.name for n, a in self.arrays.items() if self.has_rows(n))
         yield f"for {self.row} in range(len({rows})):"
-
-    def kind(self, number: int) -> str:
-        known = {n.number: n for n in (*self.kernel.nodes, *(c for n in self.kernel.nodes for c, _ in n.args))}
-        return known[number].kind
 
     def has_rows(self, number: int) -> bool:
         """Whether an array has a row for each turn of the loop; its first axis is that of the rows, then."""
@@ -210,15 +204,10 @@ class RowLoop:
         for number, array in self.arrays.items():
             if number in self.scratch:
                 continue
-            sizes = self.sizes(number)
             for axis, place in enumerate(array.layout):
-                if sizes[place] == size and not (axis == 0 and self.has_rows(number)):
+                if array.node.axes[place] == size and not (axis == 0 and self.has_rows(number)):
                     return f"len({array.name})" if axis == 0 else f"{array.name}.shape[{axis}]"
         return self.count(size)
-
-    def sizes(self, number: int) -> tuple[Expr, ...]:
-        known = {n.number: n for n in (*self.kernel.nodes, *(c for n in self.kernel.nodes for c, _ in n.args))}
-        return known[number].axes
 
     def nest_lines(self, number: int, nest: Nest) -> Iterator[str]:
         """A nest, with what has to stand before and after it."""
@@ -246,14 +235,16 @@ class RowLoop:
         if task.role == "value":
             if number in self.inlined:
                 return
-            value = self.fitted(node, at, body)
+            target = self.locals.get(number) or self.element_of(self.arrays[number], at)
+            value = self.fitted(node, at, body, len(target) + 3)
             if number in self.locals:
                 body.append(f"{self.locals[number]} = {value}")
                 value = self.locals[number]
             if array is not None:
                 body.append(f"{self.element_of(array, at)} = {value}")
         elif task.role == "total":
-            value = self.fitted(node, at, body)
+            target = self.locals.get(number) or self.element_of(self.arrays[number], at)
+            value = self.fitted(node, at, body, 2 * len(target) + 12)
             if number in self.locals:
                 before.append(f"{self.locals[number]} = {self.literal(S.Zero)}")
                 body.append(f"{self.locals[number]} = _plus({self.locals[number]}, {value})")
@@ -284,10 +275,11 @@ class RowLoop:
     def element_of(self, array: Array, at: Mapping[int, str]) -> str:
         return f"{array.name}[{', '.join(at[p] for p in array.layout)}]"
 
-    def fitted(self, node: ArrayNode, at: Mapping[int, str], body: list[str]) -> str:
+    def fitted(self, node: ArrayNode, at: Mapping[int, str], body: list[str], taken: int) -> str:
         """The element as text; parts that make the line too long get lines of their own before it."""
         text = self.text(self.element(node, at))
-        while len(text) > _WIDTH:
+        indent = 8 + 4 * len(self.nests[self.now].sizes)
+        while indent + taken + len(text) > _WIDTH:
             inside = list(self.inlined_in(node))
             sized = [(len(self.text(self.element(n, self.position_texts(self.tasks[n.number][0])))), n) for n in inside]
             sized = [s for s in sized if s[0] < 0.75 * len(text)] or sized
@@ -295,8 +287,8 @@ class RowLoop:
                 break
             part = max(sized, key=lambda s: (s[0], -s[1].number))[1]
             self.inlined.discard(part.number)
-            value = self.fitted(part, self.position_texts(self.tasks[part.number][0]), body)
-            self.locals[part.number] = self.local("part", part)
+            self.locals[part.number] = name = self.local("part", part)
+            value = self.fitted(part, self.position_texts(self.tasks[part.number][0]), body, len(name) + 3)
             body.append(f"{self.locals[part.number]} = {value}")
             text = self.text(self.element(node, at))
         return text
@@ -318,10 +310,10 @@ class RowLoop:
 
     def scalar(self, value: Expr) -> Node:
         """A number, or what a scalar of sizes and hyperparameters is called in the loop."""
-        if value.is_number and not value.free_symbols and (value.is_Integer or value.is_infinite):
-            return _word(self.literal(value))
         if value.could_extract_minus_sign():
             return Node("negative", (self.scalar(-value),))
+        if value.is_Integer or value == S.Infinity:
+            return _word(self.literal(value))
         text = scalar_source(value)[0]
         return _word(self.entering(text, in_words(tree(value, Ordering(arrays=())))))
 
@@ -352,8 +344,10 @@ class RowLoop:
             if number in self.locals and (not task.space or node.rank == 1 or task.nest == self.now):
                 return _word(self.locals[number])
             return _word(self.element_of(self.arrays[number], here))
+        if number in self.transparent or (is_minus(node) and number not in self.arrays):
+            return self.element(node, here)
         if node.rank == 0:
-            return _word(self.entering(self.outside(node), node.info if node.op == "input" else "scalar"))
+            return _word(self.entering(self.outside(node), self.name(node)))
         if number not in self.kernel.rows and index_like(node):
             if node.op == "arange":
                 low = self.count(node.info[0])
@@ -375,9 +369,8 @@ class RowLoop:
                 return Node("square", (arg(0),))
             return Node("multiply", (arg(0), arg(1)))
         if node.op == "take":
-            child, axes = node.args[0]
             entries = [self.position(node, e, at) for e in node.info]
-            return _word(self.element_of(self.arrays[child.number], dict(enumerate(entries))))
+            return _word(self.element_of(self.arrays[node.args[0][0].number], dict(enumerate(entries))))
         if node.op == "clear":
             return self.cleared(node, at)
         assert node.op == "map", node
@@ -387,7 +380,10 @@ class RowLoop:
         if name == "mul":
             return self.product(node, at)
         if name == "pow":
-            return self.power(arg(0), node.args[1][0], arg(1))
+            exponent = node.args[1][0]
+            if exponent.op == "scalar" and exponent.info.is_Rational:
+                return self.power(arg(0), exponent.info)
+            return Node("power", (arg(0), arg(1)))
         if name == "indicator":
             return Node("where", (arg(0), _word(self.literal(S.One)), _word(self.literal(S.Zero))))
         if name == "real":
@@ -395,7 +391,7 @@ class RowLoop:
         whole = name in _COMPARISONS and all(c.op == "scalar" or c.kind == "int" for c, _ in node.args)
         return Node(name, tuple(arg(n, whole=whole) for n in range(len(node.args))))
 
-    def position(self, node: ArrayNode, entry: Sequence[object], at: Mapping[int, str]) -> str:
+    def position(self, node: ArrayNode, entry: tuple[Any, ...], at: Mapping[int, str]) -> str:
         """An index along one axis of an array that elements are taken from or put into."""
         if entry[0] == "at":
             return self.count(entry[1])
@@ -458,24 +454,19 @@ class RowLoop:
 
     def divides(self, node: ArrayNode) -> bool:
         """Whether a factor is one over something, and is written as a division."""
-        power = node.args[1][0] if node.op == "map" and node.info == "pow" else None
-        return node.number in self.inlined and power is not None and power.op == "scalar" and power.info == -1
+        return is_inverse(node) and node.number in self.inlined | self.transparent
 
-    def power(self, base: Node, exponent: ArrayNode, written_exponent: Node) -> Node:
-        value = exponent.info if exponent.op == "scalar" else None
-        if value is None or not value.is_Rational:
-            return Node("power", (base, written_exponent))
-        if value.is_negative:
-            one = _word(self.literal(S.One))
-            return Node("divide", (one, base if value == -1 else self.powered(base, -value)))
-        return self.powered(base, value)
-
-    def powered(self, base: Node, value: Expr) -> Node:
-        if value == S.Half:
+    def power(self, base: Node, exponent: Expr) -> Node:
+        if exponent.is_negative:
+            return Node("divide", (_word(self.literal(S.One)), self.power(base, -exponent)))
+        if exponent == 1:
+            return base
+        if exponent == S.Half:
             return Node("sqrt", (base,))
-        if value == 2:
+        if exponent == 2:
             return Node("square", (base,))
-        return Node("power", (base, _integer(str(value)) if value.is_Integer else _word(self.literal(value))))
+        number = _integer(str(exponent)) if exponent.is_Integer else _word(self.literal(exponent))
+        return Node("power", (base, number))
 
 
 def _word(text: str) -> Node:
