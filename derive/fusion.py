@@ -149,8 +149,6 @@ def _is_local(node: Node, rows: Mapping[int, int]) -> bool:
     if node.op in ("input", "scalar", "arange") or node.number not in rows:
         return False
     row = rows[node.number]
-    if any(place != row for place in _row_places(node, rows)):
-        return False
     for number, (child, at) in enumerate(node.args):
         # An array without rows is read as a whole.
         if child.number not in rows and row in at and not (number == 0 and node.op == "take"):

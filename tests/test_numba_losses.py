@@ -167,6 +167,27 @@ def test_rows_may_be_the_last_axis() -> None:
         assert_same(getattr(fast, function)(*arguments), getattr(plain, function)(*arguments), units=10)
 
 
+def test_elements_are_moved_within_a_row_before_they_are_read() -> None:
+    """Every position of a row may be added to from every other one, and what comes of it is used in the same loop."""
+    N, C = symbols("N C", integer=True, positive=True)
+    i, j = Idx("i", N), Idx("j", C)
+    U, V, Y = IndexedBase("U", shape=(N, C)), IndexedBase("V", shape=(N, C)), IndexedBase("Y", shape=(N, C))
+    s = IndexedBase("s", shape=(N, C))
+    moved = derive.Loss(
+        "moved",
+        Sum(Sum(s[i, j] ** 2 - 3 * V[i, j] * s[i, Y[i, j]], j), i),
+        where=[Eq(s[i, j], U[i, j] * V[i, j] ** 2)],
+        wrt=[U],
+        data=[V, Y],
+    )
+    plain, fast = derive.compile(moved), derive.compile(moved, target="numba")
+    random = np.random.default_rng(0)
+    arguments = random.standard_normal((9, 5)), random.standard_normal((9, 5)), random.integers(0, 5, (9, 5))
+    assert "[Y[i, j]] -= " in inspect.getsource(fast._grad_rows.py_func)
+    for function in FUNCTIONS:
+        assert_same(getattr(fast, function)(*arguments), getattr(plain, function)(*arguments), units=10)
+
+
 def test_what_is_no_number_stays_none() -> None:
     """A sum may be added up in any order, but nothing takes infinities and NaN for impossible."""
     for name in ("svm", "softmax", "squared_hinge_svm"):
