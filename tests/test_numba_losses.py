@@ -390,3 +390,25 @@ def test_one_sentence_where_numba_is_missing(tmp_path: Path) -> None:
     missing = "import sys\nsys.modules['numba'] = None\nimport svm"
     run = subprocess.run([sys.executable, "-c", missing], cwd=tmp_path, capture_output=True, text=True)
     assert run.stderr.strip().splitlines()[-1].startswith("ImportError: this module needs Numba: run")
+
+
+def test_build_and_check_take_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from derive.__main__ import main
+
+    statement = tmp_path / "mine.py"
+    statement.write_text(
+        "from sympy import Idx, IndexedBase, Max, Sum, symbols\n"
+        "from derive import Loss\n"
+        "N, D = symbols('N D', integer=True, positive=True)\n"
+        "i, k = Idx('i', N), Idx('k', D)\n"
+        "X, w, y = IndexedBase('X', shape=(N, D)), IndexedBase('w', shape=(D,)), IndexedBase('y', shape=(N,))\n"
+        "mine = Loss('mine', Sum(Max(0, 1 - y[i] * Sum(w[k] * X[i, k], k)), i) / N, wrt=[w], data=[X, y])\n"
+    )
+    options = [str(statement), "--out", str(tmp_path / "out"), "--target", "numba"]
+    assert main(["build", *options]) == 0
+    assert "exact" in capsys.readouterr().out
+    built = (tmp_path / "out" / "losses" / "mine.py").read_text(encoding="utf-8")
+    assert "import numba" in built
+    assert main(["check", *options]) == 0
+    assert main(["check", *options[:-2]]) == 1
+    assert "--target" not in capsys.readouterr().out.splitlines()[-1]
