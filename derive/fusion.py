@@ -19,7 +19,7 @@ from sympy import Expr
 
 from derive.program import Node, Update
 
-__all__ = ["Kernel", "index_like", "is_inverse", "is_minus", "kernels", "row_axes"]
+__all__ = ["Kernel", "index_like", "is_inverse", "is_local", "is_minus", "kernels", "reachable", "row_axes"]
 
 #: Functions that NumPy computes for many numbers at once, in vector registers, and compiled loops one by one: 0.35 ms
 #: against 1.8 ms for the exponentials of 1,000,000 float32. Where they are functions of whole matrices they stay NumPy.
@@ -48,9 +48,9 @@ class Kernel:
 def kernels(roots: Iterable[Node], size: Expr) -> list[Kernel]:
     """What loops over an axis of this size compute of a program with these results, in order."""
     roots = list(roots)
-    nodes = _reachable(roots)
+    nodes = reachable(roots)
     rows = row_axes(nodes, size)
-    local = {n.number for n in nodes if _is_local(n, rows)}
+    local = {n.number for n in nodes if is_local(n, rows)}
     while True:
         levels = _levels(nodes, roots, local)
         groups: dict[int, list[Node]] = {}
@@ -92,7 +92,7 @@ def index_like(node: Node) -> bool:
     return node.op == "map" and node.kind != "float" and all(c.op == "scalar" or index_like(c) for c, _ in node.args)
 
 
-def _reachable(roots: Iterable[Node]) -> list[Node]:
+def reachable(roots: Iterable[Node]) -> list[Node]:
     """All nodes of a program, arguments first."""
     found: dict[int, Node] = {}
 
@@ -144,7 +144,7 @@ def _row_places(node: Node, rows: Mapping[int, int]) -> list[int | None]:
     return found
 
 
-def _is_local(node: Node, rows: Mapping[int, int]) -> bool:
+def is_local(node: Node, rows: Mapping[int, int]) -> bool:
     """Whether each row of a node is made of the same rows of its arguments, and a loop does it well."""
     if node.op in ("input", "scalar", "arange") or node.number not in rows:
         return False

@@ -15,15 +15,13 @@ from derive.elementwise import Target
 from derive.fusion import Kernel, index_like, is_minus, kernels
 from derive.program import Node
 from derive.python_source import ATOM
-from derive.row_loops import Array, RowLoop
+from derive.row_loops import CALLED, Array, RowLoop
 from derive.rule_pages import laid_out
 from derive.writer import INDENT, Output, Writer
 
 __all__ = ["LoopWriter"]
 
 _TYPES = {"float": "dtype", "int": "np.intp", "bool": "np.bool_"}
-#: What loops call; an array of such a name gets another one inside.
-_CALLED = {"np", "numba", "math", "os", "len", "range"}
 
 
 @dataclass(kw_only=True)
@@ -182,6 +180,12 @@ class LoopWriter(Writer):
         names = {self.named[n.number] for n in kernel.nodes if n.number in self.named and n.number not in self.optional}
         return sorted(names & set(self.equations), key=self.equations.__getitem__)
 
+    def describe(self, node: Node) -> str:
+        if node.op == "contract" and node.number in self.kernel_of and node.args[0] == node.args[1]:
+            child = node.args[0][0]
+            return f"sum_{self.named.get(child.number) or self.describe(child)}_squared"
+        return super().describe(node)
+
     def describe_value(self, node: Node) -> str:
         """A name for a node inside a loop, where a block of rows is called as all of them are."""
         if node.op == "input":
@@ -213,7 +217,7 @@ class LoopWriter(Writer):
 
 
 def _distinct(name: str, taken: set[str]) -> str:
-    while name in taken or name in _CALLED:
+    while name in taken or name in CALLED:
         name += "_"
     taken.add(name)
     return name

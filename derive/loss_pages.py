@@ -22,6 +22,7 @@ from derive.economy import Economy
 from derive.errors import StatementError
 from derive.lower import Lowering
 from derive.numbering import equation_numbers
+from derive.program import Node
 from derive.python_source import scalar_source
 from derive.statement import Definition, Form, Loss, Variable
 from derive.text import form_text
@@ -177,7 +178,7 @@ class Module:
             renamed[o.name] = o.name
             while renamed[o.name] in arguments | sizes or renamed[o.name] in _CALLED:
                 renamed[o.name] += "_"
-        economy = Economy(self.lowering.graph, [o.ref.node for o in self.definitions if o.name in results])
+        economy = self.economy([o.ref.node for o in self.definitions if o.name in results])
         definitions = [Output(renamed[o.name], economy.use(o.ref), o.order) for o in self.definitions]
         wanted = [renamed[r] for r in results]
         named: dict[int, str] = {}
@@ -226,6 +227,10 @@ class Module:
             docstring=tuple(self.docstring(name)),
             body=(*folded(self.prologue(lines), 116), *lines[:-1], *folded(lines[-1:], 116)),
         )
+
+    def economy(self, roots: Sequence[Node]) -> Economy:
+        """What becomes of the nodes of a function."""
+        return Economy(self.lowering.graph, roots)
 
     def writer(self, function: str, equations: dict[str, int], **names: Any) -> Writer:
         """What writes the body of a function; ``equations`` are numbers by the names of variables."""

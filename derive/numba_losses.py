@@ -6,6 +6,7 @@ into compiled loops (:mod:`derive.loop_writer`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,14 @@ from sympy import Expr
 
 from derive import row_guards
 from derive.differentiate import differentiate
+from derive.economy import Economy
 from derive.files import banner
 from derive.loop_writer import LoopWriter
 from derive.loss_pages import Module, Page, needed_checks
 from derive.numba_source import DECORATOR, IMPORT, NUMBA
+from derive.program import Node
 from derive.render import place
+from derive.row_sums import RowSums
 from derive.statement import Loss
 
 __all__ = ["page"]
@@ -36,6 +40,10 @@ def page(loss: Loss, source: str) -> dict[str, str]:
 class _LoopModule(Module):
     writers: dict[str, LoopWriter]
 
+    def economy(self, roots: Sequence[Node]) -> Economy:
+        sizes = self.row_sizes()
+        return RowSums(self.lowering.graph, roots, sizes[0]) if sizes else super().economy(roots)
+
     def writer(self, function: str, equations: dict[str, int], **names: Any) -> LoopWriter:
         writer = LoopWriter(
             **names,
@@ -50,8 +58,9 @@ class _LoopModule(Module):
 
     def row_sizes(self) -> list[Expr]:
         """Sizes that may be the number of examples, the likeliest first."""
+        likeliest = [size] if (size := self.examples()) is not None else []
         arrays = [v for v in (*self.form.data, *self.form.parameters) if v.shape]
-        return list(dict.fromkeys(v.shape[0] for v in arrays if v.shape[0].is_Symbol))
+        return list(dict.fromkeys([*likeliest, *(v.shape[0] for v in arrays if v.shape[0].is_Symbol)]))
 
     def page(self, banner: str) -> Page:
         self.writers = {}

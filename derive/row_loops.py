@@ -22,7 +22,10 @@ from derive.program import Node as ArrayNode
 from derive.python_source import scalar_source
 from derive.scalar_names import in_words
 
-__all__ = ["Array", "RowLoop"]
+__all__ = ["CALLED", "Array", "RowLoop"]
+
+#: What loops call; an array of such a name gets another one inside.
+CALLED = {"np", "len", "range", "_plus", "_sigmoid", "_softplus"}
 
 #: How long a line may be.
 _WIDTH = 120
@@ -83,7 +86,7 @@ class RowLoop:
         self.given, self.name = given, name
         self.nests, self.tasks = nests(kernel)
         self.transparent = {n.number for n in kernel.nodes if is_transparent(n, kernel)}
-        self.taken = {"np", "numba", "math", "os", "len", "range"}
+        self.taken = set(CALLED)
         self.taken |= {a.name for a in (*given.values(), *made.values())}
         self.real = self.unused("real")
         self.arrays: dict[int, Array] = {**given, **made}

@@ -229,6 +229,12 @@ def test_a_loss_without_work_on_rows_is_plain_numpy() -> None:
         assert (module_text(loss) == module_text(loss, target="numba")) == (loss.name not in WITH_LOOPS)
 
 
+def test_a_sum_of_everything_is_added_up_by_the_loop_that_makes_its_terms() -> None:
+    """The squares of the autoencoder's residuals: a number for each example, and no array of residuals."""
+    loss = derive.compile(find("autoencoder"), target="numba").loss
+    assert re.findall(r"np\.empty\((.*), dtype\)", inspect.getsource(loss)) == ["(N,)"]
+
+
 def test_the_loop_follows_the_statement() -> None:
     """max(0, m)**2 in place of max(0, m), and no other edit."""
     N, D, C = symbols("N D C", integer=True, positive=True)
