@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--out", metavar="DIR", default="generated", help="directory (default: generated)")
         sub.add_argument(
-            "--target", choices=("numpy", "numba"), default="numpy", help="what update rules run on (default: numpy)"
+            "--target", choices=("numpy", "numba"), default="numpy", help="what the modules run on (default: numpy)"
         )
 
     def takes_target(sub: argparse.ArgumentParser) -> None:
@@ -154,7 +154,7 @@ def _build(options: argparse.Namespace) -> int:
         difference.verify(quotient)
     for _, statements in sources:
         for statement in statements:
-            print(verify(statement), flush=True)
+            print(verify(statement, target=options.target), flush=True)
     if not options.specs:
         # The analyses are of the built-in rules on the built-in landscapes.
         from derive import analyses

@@ -18,7 +18,7 @@ from sympy import Expr, S, Symbol
 
 from derive.program import Axis, Graph, Node, Ref, Update
 
-__all__ = ["Economy"]
+__all__ = ["Context", "Economy"]
 
 
 class Economy:
@@ -72,7 +72,7 @@ class Economy:
                 info = tuple(info[place[name]] for name in ref.names)
             args.append(ref)
         sizes = (*node.axes, *node.inner)
-        context = _Context(
+        context = Context(
             self.graph, node, names, {name: Axis(S.Zero, s) for name, s in zip(names, sizes, strict=True)}
         )
         changed = any(ref.node is not child for ref, (child, _) in zip(args, node.args, strict=True))
@@ -82,7 +82,7 @@ class Economy:
         self.done[node.number] = result
         return result
 
-    def saved(self, node: Node, args: list[Ref], info: Any, context: _Context) -> Ref | None:
+    def saved(self, node: Node, args: list[Ref], info: Any, context: Context) -> Ref | None:
         """The right side of a rewrite whose left side the node is."""
         if node.op == "map" and node.info in ("gt", "lt"):
             large = 0 if node.info == "gt" else 1
@@ -124,13 +124,13 @@ class Economy:
         return self.use(Ref(node, names))
 
     def scaled_sum(
-        self, scale: Expr, summand: Node, inside: tuple[int, ...], total: Ref, context: _Context
+        self, scale: Expr, summand: Node, inside: tuple[int, ...], total: Ref, context: Context
     ) -> Ref | None:
         """The sum of the scaled summand, if the scaled summand is computed."""
         own = [axis_name(total.node, p) for p in range(total.node.rank + len(total.node.inner))]
         sizes = (*total.node.axes, *total.node.inner)
         axes = {name: Axis(S.Zero, s) for name, s in zip(own, sizes, strict=True)}
-        there = _Context(self.graph, total.node, own, axes)
+        there = Context(self.graph, total.node, own, axes)
         known = len(self.graph.nodes)
         factor = there.scalar(scale)
         if factor.node.number >= known:
@@ -150,7 +150,7 @@ class Economy:
         return {ref.node.number for ref in self.done.values()}
 
 
-class _Context:
+class Context:
     """Makes nodes with the axes, and the order of axes in memory, of a node that they take the place of."""
 
     def __init__(self, graph: Graph, node: Node, names: list[Symbol], axes: dict[Symbol, Axis]) -> None:

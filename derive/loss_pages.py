@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sympy import Expr, Integer, Symbol, expand
 
@@ -21,12 +22,13 @@ from derive.economy import Economy
 from derive.errors import StatementError
 from derive.lower import Lowering
 from derive.numbering import equation_numbers
+from derive.program import Node
 from derive.python_source import scalar_source
 from derive.statement import Definition, Form, Loss, Variable
 from derive.text import form_text
 from derive.writer import Output, Writer
 
-__all__ = ["page"]
+__all__ = ["Module", "Page", "needed_checks", "page"]
 
 #: What the lines of a function call; an argument of such a name gets another one inside the function.
 _CALLED = ("Gradient", "builtins", "dtype", "float", "int", "abs", "max", "min", "math", "np", "numpy", "_math")
@@ -56,6 +58,8 @@ class Page:
     functions: tuple[Function, ...]
     check: Function
     checks: tuple[str, ...]
+    #: Loops that the functions call, for targets that have them.
+    loops: tuple[str, ...] = ()
 
 
 def page(loss: Loss, source: str) -> dict[str, str]:
@@ -63,11 +67,13 @@ def page(loss: Loss, source: str) -> dict[str, str]:
     from derive.files import banner
     from derive.render import place
 
-    contents = _Module(differentiate(loss)).page(banner(source))
+    contents = Module(differentiate(loss)).page(banner(source))
     return {f"losses/{loss.name}.py": place("loss.py.jinja", contents)}
 
 
-class _Module:
+class Module:
+    """The parts of the page of one derivation. Other targets replace the writer, and what it needs around it."""
+
     def __init__(self, derivation: Derivation) -> None:
         self.derivation = derivation
         self.form: Form = derivation.form
@@ -102,7 +108,7 @@ class _Module:
         )
         check = self.check()
         text = "\n".join(line for f in (*functions, check) for line in f.body)
-        checks = needed_checks([*check.body, *(line for f in functions for line in f.body)])
+        checks = needed_checks([*check.body, *(line for f in functions for line in f.body)], CHECKS)
         imports = [
             f"import {module}"
             for module in ("functools", "numbers", "os")
@@ -174,7 +180,7 @@ class _Module:
             renamed[o.name] = o.name
             while renamed[o.name] in arguments | sizes or renamed[o.name] in _CALLED:
                 renamed[o.name] += "_"
-        economy = Economy(self.lowering.graph, [o.ref.node for o in self.definitions if o.name in results])
+        economy = self.economy([o.ref.node for o in self.definitions if o.name in results])
         definitions = [Output(renamed[o.name], economy.use(o.ref), o.order) for o in self.definitions]
         wanted = [renamed[r] for r in results]
         named: dict[int, str] = {}
@@ -184,11 +190,11 @@ class _Module:
                 named.setdefault(d.ref.node.number, d.name)
                 if o.ref.node.number in self.optional:
                     optional.add(d.ref.node.number)
-        writer = Writer(named=named, reserved=reserved | set(renamed.values()), optional=optional, inputs=inputs)
+        names = reserved | set(renamed.values())
+        numbers = {renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed}
+        writer = self.writer(name, numbers, named=named, reserved=names, optional=optional, inputs=inputs)
         if name == "loss_and_grad":
-            writer.numbers = {
-                renamed[n]: number for n, number in equation_numbers(self.derivation).items() if n in renamed
-            }
+            writer.numbers = numbers
         outputs = [o for o in definitions if o.name in wanted]
         writer.typed = {renamed[g] for g in self.gradients}
         size = self.examples()
@@ -223,6 +229,14 @@ class _Module:
             docstring=tuple(self.docstring(name)),
             body=(*folded(self.prologue(lines), 116), *lines[:-1], *folded(lines[-1:], 116)),
         )
+
+    def economy(self, roots: Sequence[Node]) -> Economy:
+        """What becomes of the nodes of a function."""
+        return Economy(self.lowering.graph, roots)
+
+    def writer(self, function: str, equations: dict[str, int], **names: Any) -> Writer:
+        """What writes the body of a function; ``equations`` are numbers by the names of variables."""
+        return Writer(**names)
 
     def examples(self) -> Symbol | None:
         """The number of examples: the size of the first axis of the data, if that is a size of its own."""
@@ -419,15 +433,23 @@ def folded(lines: Iterable[str], room: int) -> Iterable[str]:
         yield f"{indent}{line[end:]}"
 
 
-def needed_checks(lines: Sequence[str]) -> list[str]:
+#: The checks that a module may have, each before those that it calls.
+CHECKS = tuple(
+    getattr(arguments, name)
+    for name in (
+        *("_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count"),
+        *("_by_blocks", "_row_blocks", "_cores", "_product", "_panel"),
+    )
+)
+
+
+def needed_checks(lines: Sequence[str], known: Iterable[Callable[..., Any]]) -> list[str]:
     """The source of the checks that some lines call, and of what those call."""
-    order = ["_floating", "_exact", "_labels", "_sizes", "_in_range", "_number", "_count"]
-    order += ["_by_blocks", "_row_blocks", "_cores", "_product", "_panel"]
     text = "\n".join(lines)
     found = []
-    for name in order:
-        if re.search(rf"\b{name}\b", text):
-            source = inspect.getsource(getattr(arguments, name))
+    for check in known:
+        if re.search(rf"\b{check.__name__}\b", text):
+            source = inspect.getsource(check)
             found.append(plain(source).rstrip("\n"))
             text += source
     return found

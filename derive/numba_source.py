@@ -21,17 +21,27 @@ from derive.render import place
 from derive.rule import UpdateRule, g, new, x
 from derive.rule_pages import PageFunction
 
-__all__ = ["NUMBA", "page", "require_numba"]
+__all__ = ["DECORATOR", "IMPORT", "NUMBA", "page", "require_numba"]
 
 #: One element at a time: NumPy's functions, which Numba compiles for numbers, and Python's choice and logic.
 NUMBA = Target(
     {
         **{op: call for op, call in NUMPY.calls.items() if op not in ("where", "and", "or", "not")},
-        "copy": "{}",
+        "copy": "{}", "softplus": "_softplus({})", "sigmoid": "_sigmoid({})",
     }
-)
+)  # fmt: skip
 
-_MISSING = 'this module needs Numba: run "pip install numba", or build it for NumPy'
+#: What stands above a loop. A module that has no file, as ``derive.compile`` makes it, has no place for a cache beside
+#: it either.
+DECORATOR = '@numba.njit(cache=os.path.exists(__file__), error_model="numpy"{})'
+
+#: The import, with one sentence where it fails.
+IMPORT = (
+    "try:",
+    "    import numba",
+    "except ImportError:",
+    "    raise ImportError('this module needs Numba: run \"pip install numba\", or build it for NumPy') from None",
+)
 
 
 def require_numba() -> None:
@@ -66,10 +76,7 @@ def page(rule: UpdateRule, source: str) -> dict[str, str]:
             "import numpy as np",
             "from numpy.typing import NDArray",
             "",
-            "try:",
-            "    import numba",
-            "except ImportError:",
-            f"    raise ImportError({_MISSING!r}) from None",
+            *IMPORT,
         ),
         functions=tuple(functions),
         guards=guards,
@@ -142,7 +149,7 @@ class _Loop:
             *(f"    {array_of[a]}[{k}] = {self.names[new(a)]}" for a in array_of if a != g),
         ]
         return PageFunction(
-            (_DECORATOR.format(""), *self.signature("_elements")),
+            (DECORATOR.format(""), *self.signature("_elements")),
             "The equations, element by element.",
             (),
             tuple(body),
@@ -158,7 +165,7 @@ class _Loop:
             *(f"    {line}" for line in call),
         ]
         return PageFunction(
-            (_DECORATOR.format(", parallel=True"), *self.signature("_elements_in_parallel")),
+            (DECORATOR.format(", parallel=True"), *self.signature("_elements_in_parallel")),
             "The same, blocks of elements at a time on all threads.",
             (),
             tuple(body),
@@ -203,7 +210,3 @@ class _Loop:
             *self.run(["params", "grad", *(f"state.{s.name}" for s in self.rule.state)]),
             *(["state.t = t"] if counts else []),
         )
-
-
-#: A module that has no file, as ``derive.compile`` makes it, has no place for a cache beside it either.
-_DECORATOR = '@numba.njit(cache=os.path.exists(__file__), error_model="numpy"{})'

@@ -39,7 +39,8 @@ NUMPY_ARRAYS = ArrayTarget(
         **NUMPY.calls,
         "softplus": "np.logaddexp(0, {})", "sigmoid": "np.exp(-np.logaddexp(0, {}))",
         "sum": "np.sum({})", "max": "np.max({})", "vdot": "np.vdot({}, {})", "einsum": 'np.einsum("{}", {})',
-        "arange": "np.arange({})", "zeros": "np.zeros({}, dtype)", "full": "np.full({}, {}, dtype)",
+        "arange": "np.arange({})", "empty": "np.empty({}, {})",
+        "zeros": "np.zeros({}, dtype)", "full": "np.full({}, {}, dtype)",
         "add at": "np.add.at({}, {}, {})", "positions": "np.s_[{}]",
     },
     {

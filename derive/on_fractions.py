@@ -25,8 +25,9 @@ def on_fractions(module: ModuleType) -> ModuleType:
     """The module with every quotient of rational numbers exact."""
     tree = ast.fix_missing_locations(_ExactQuotients().visit(ast.parse(inspect.getsource(module))))
     exact = ModuleType(f"{module.__name__}_on_fractions")
+    exact.__file__ = f"<{exact.__name__}>"
     exact.__dict__[_QUOTIENT] = _quotient
-    exec(compile(tree, f"<{exact.__name__}>", "exec"), exact.__dict__)
+    exec(compile(tree, exact.__file__, "exec"), exact.__dict__)
     return exact
 
 

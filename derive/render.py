@@ -100,7 +100,7 @@ def pages(statements: Sequence[Statement], *, source: str, target: Target = "num
     source : str
         What the statements are from: the name of their file, or ``derive.files.CATALOGUE``.
     target : {"numpy", "numba"}
-        What update rules are printed for. Losses are NumPy in both.
+        What the modules run on: NumPy alone, or loops that Numba compiles where that is faster.
     """
     require_distinct(statements)
     modules = Modules(source)
@@ -190,8 +190,11 @@ def _modules(statement: Statement, source: str, target: Target) -> dict[str, str
         from derive import numba_source
 
         numba_source.require_numba()
-        if not isinstance(statement, Loss):
-            return numba_source.page(statement, source)
+        if isinstance(statement, Loss):
+            from derive import numba_losses
+
+            return numba_losses.page(statement, source)
+        return numba_source.page(statement, source)
 
     if isinstance(statement, Loss):
         from derive import loss_pages

@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mpmath
 from sympy import Abs, Expr, Function, Indexed, Integer, NumberSymbol, Pow, Symbol, ceiling, floor, sign
@@ -27,6 +27,9 @@ from derive.errors import VerificationError
 from derive.evaluate import Scope, Table, evaluate, evaluate_loss, loss_scope, reference_gradient
 from derive.notation import LogSumExp, Partial, Sigmoid, Softplus, bases, substitute
 from derive.statement import Definition, Form, Loss, Variable
+
+if TYPE_CHECKING:
+    from derive.render import Target
 
 __all__ = ["Verification", "tally", "verify", "verify_derivation"]
 
@@ -67,23 +70,24 @@ class Verification:
         return f"{self.name}: {self.steps_exact} steps hold exactly{numeric}{at}{'; ' + self.code if self.code else ''}"
 
 
-def verify(statement: Any) -> Any:
-    """Check every step of a derivation, or every claim of a rule, and the generated code.
+def verify(statement: Any, *, target: Target = "numpy") -> Any:
+    """Check every step of a derivation, or every claim of a rule, and the code generated for a target.
 
     Raises
     ------
     VerificationError
         Naming the rule, the claim or the function that is wrong.
     """
+    from derive.render import compile
+
     if not isinstance(statement, Loss):
         from derive.rule_check import verify_rule
 
-        return verify_rule(statement)
-    from derive.render import compile
+        return verify_rule(statement, compile(statement, target=target))
     from derive.verify_code import verify_code
 
     steps = verify_derivation(differentiate(statement))
-    return replace(steps, code=verify_code(statement, compile(statement)))
+    return replace(steps, code=verify_code(statement, compile(statement, target=target)))
 
 
 def verify_derivation(derivation: Derivation) -> Verification:

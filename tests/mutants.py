@@ -35,11 +35,13 @@ FUNCTIONS_SWAPPED = {
 RENAMED = {"maximum": "minimum", "minimum": "maximum", "sum": "mean", "max": "min", "sign": "abs", "exp": "expm1"}
 
 
-def mutants(source: str, labels: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """(what was done, the changed source), one fault each, in the functions a user calls."""
+def mutants(
+    source: str, labels: tuple[str, ...] = (), functions: tuple[str, ...] = FUNCTIONS
+) -> Iterator[tuple[str, str]]:
+    """(what was done, the changed source), one fault each, in the functions a user calls or in those named."""
     tree = ast.parse(source)
     for number, function in enumerate(tree.body):
-        if not isinstance(function, ast.FunctionDef) or function.name not in FUNCTIONS:
+        if not isinstance(function, ast.FunctionDef) or function.name not in functions:
             continue
         for path, node in _walk(function):
             for what, changed in _faults(node, labels):

@@ -6,7 +6,7 @@ Every peer computes the same loss and gradient, float32, from the same numbers, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from timing import Contestant, milliseconds, race, table
@@ -52,12 +52,12 @@ def digest(value: Any, gradients: Any) -> list[float]:
 # --- The contestants ---------------------------------------------------------------------------------------------
 
 
-def ours(name: str, shape: tuple[int, ...]) -> Made:
+def ours(name: str, shape: tuple[int, ...], target: Literal["numpy", "numba"] = "numpy") -> Made:
     import importlib
 
     import derive
 
-    module = derive.compile(getattr(importlib.import_module(f"derive.losses.{name}"), name))
+    module = derive.compile(getattr(importlib.import_module(f"derive.losses.{name}"), name), target=target)
     parameters, data = problem(name, shape)
     options = {"reg": REG} if name != "svm" else {"reg": REG, "delta": DELTA}
 
@@ -65,6 +65,13 @@ def ours(name: str, shape: tuple[int, ...]) -> Made:
         return module.loss_and_grad(*parameters, *data, **options)
 
     return run, digest(*run())
+
+
+def ours_on_numba(name: str, shape: tuple[int, ...]) -> Made:
+    import importlib
+
+    importlib.import_module("numba")
+    return ours(name, shape, target="numba")
 
 
 def by_hand(name: str, shape: tuple[int, ...]) -> Made:
@@ -292,6 +299,7 @@ def products_alone(name: str, shape: tuple[int, ...]) -> Made:
 
 
 OURS = Contestant("ours", "losses", "ours")
+ON_NUMBA = Contestant("Numba target", "losses", "ours_on_numba")
 PEERS = [
     Contestant("NumPy", "losses", "by_hand"),
     Contestant("NumPy, a column a class", "losses", "by_hand_columns"),
@@ -311,7 +319,7 @@ def report(only: list[str], *, turns: int, seconds: float) -> str:
         if only and name not in only:
             continue
         for shape in shapes:
-            found = race([OURS, *PEERS, *FLOORS], (name, shape), turns=turns, seconds=seconds)
+            found = race([OURS, ON_NUMBA, *PEERS, *FLOORS], (name, shape), turns=turns, seconds=seconds)
             mine = found["ours"]
             there = {p.title: found[p.title] for p in PEERS if p.title in found}
             best = min(there.values())
@@ -323,9 +331,10 @@ def report(only: list[str], *, turns: int, seconds: float) -> str:
                     *(f"{mine / there[p.title]:.2f}" if p.title in there else "" for p in PEERS),
                     f"{mine / best:.2f}",
                     f"{goal or 1.0:.2f}",
+                    f"{found[ON_NUMBA.title] / mine:.2f}" if ON_NUMBA.title in found else "",
                     *(milliseconds(found[f.title]) for f in FLOORS),
                 ]
             )
             print("| " + " | ".join(rows[-1]) + " |", flush=True)
-    head = ["loss_and_grad", "ours, ms", *(f"/ {p.title}" for p in PEERS), "/ best", "goal"]
+    head = ["loss_and_grad", "ours, ms", *(f"/ {p.title}" for p in PEERS), "/ best", "goal", "Numba / NumPy target"]
     return table([*head, *(f"{f.title}, ms" for f in FLOORS)], rows)
