@@ -163,7 +163,7 @@ def test_the_path_to_a_statement_file_leaves_no_trace(built: Path) -> None:
 def test_a_failed_verification_writes_nothing_and_exits_1(
     built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(statement: object) -> None:
+    def fails(statement: object, *, target: str) -> None:
         raise VerificationError("square, step 3, rule 'collect terms': before and after differ")
 
     before = tree(built)
