@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+#: Seconds between turns. OpenBLAS's threads wait for more work by spinning, for 0.1 s, on cores that others then lack.
+_REST = 0.2
 _THREADS = "DERIVE_BENCHMARK_THREADS"
 
 
@@ -104,6 +106,7 @@ def race(
         for title, (_, pipe) in running.items():
             pipe.send(seconds)
             times[title] += pipe.recv()
+            time.sleep(_REST)
     for process, pipe in running.values():
         pipe.send(0)
         process.join()
