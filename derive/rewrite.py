@@ -241,15 +241,15 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
             high = expand(high.subs(s, b if high.coeff(s).is_nonnegative else a))
     found: list[Boolean] = []
     if at_most(lo - low) is not True:
-        found.append(_at_least(value, lo))
+        found.append(_at_least(value, lo, form))
     if at_most(high - hi) is not True:
-        found.append(_at_least(-value, -hi))
+        found.append(_at_least(-value, -hi, form))
     return [c for c in found if c != True]  # noqa: E712
 
 
-def _at_least(value: Expr, least: Expr) -> Boolean:
+def _at_least(value: Expr, least: Expr, form: Form) -> Boolean:
     """value >= least, as a bound on the index itself where value is index + c or c - index."""
-    for s in sorted(free_symbols(value), key=str):
+    for s in sorted((s for s in free_symbols(value) if s in form.ranges), key=str):
         slope = value.coeff(s)
         rest = expand(value - slope * s)
         if slope == 1 and s not in free_symbols(rest):

@@ -42,11 +42,11 @@ def flat(result: Any) -> Any:
 def test_results_do_not_depend_on_the_block_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = derive.compile(find(name))
     parameters, data = problem(name, 101)
-    monkeypatch.setattr(module, "_row_blocks", lambda array, *widths: [slice(0, len(array))])
+    monkeypatch.setattr(module, "_row_blocks", lambda array, *widths, **size: [slice(0, len(array))])
     whole = flat(module.loss_and_grad(*parameters, *data, reg=0.1))
     for size in (1, 7, 100):
         blocks = [slice(k, min(k + size, 101)) for k in range(0, 101, size)]
-        monkeypatch.setattr(module, "_row_blocks", lambda array, *widths, blocks=blocks: blocks)
+        monkeypatch.setattr(module, "_row_blocks", lambda array, *widths, blocks=blocks, **size: blocks)
         np.testing.assert_allclose(
             flat(module.loss_and_grad(*parameters, *data, reg=0.1)), whole, rtol=1e-12, atol=1e-12
         )
@@ -107,7 +107,7 @@ def test_results_are_the_same_on_any_number_of_threads(name: str, monkeypatch: p
         np.testing.assert_allclose(*found, rtol=1e-4)
     wide = [[a.astype(np.float64) if a.dtype.kind == "f" else a for a in part] for part in (parameters, data)]
     whole = [slice(0, 60_000)]
-    monkeypatch.setattr(module, "_row_blocks", lambda array, *widths: whole)
+    monkeypatch.setattr(module, "_row_blocks", lambda array, *widths, **size: whole)
     np.testing.assert_allclose(found[0], flat(module.loss_and_grad(*wide[0], *wide[1], reg=0.1)), rtol=1e-3, atol=1e-4)
 
 

@@ -338,6 +338,17 @@ def test_a_quotient_read_beyond_its_mask_is_not_masked():
     np.testing.assert_allclose(module.grad(s), 2 * p**2 - 2 * np.sum(p**2, axis=1, keepdims=True) * q, rtol=1e-10)
 
 
+def test_an_index_counted_from_the_other_end_of_a_part_stays_in_it():
+    """The gradient of u[N - 1 - n] for the inner n only: no position outside the part is computed, let alone read."""
+    n, u = Symbol("n", integer=True), IndexedBase("u", shape=(N,))
+    module = derive.compile(Loss("ends", log(Sum(exp(tanh(u[N - n - 1])), (n, 1, N - 2))), wrt=[u]))
+    x = np.arange(5.0) / 7
+    weights = np.exp(np.tanh(x[1:-1]))
+    assert module.loss(x) == pytest.approx(np.log(weights.sum()))
+    np.testing.assert_allclose(module.grad(x)[1:-1], weights / weights.sum() / np.cosh(x[1:-1]) ** 2)
+    np.testing.assert_array_equal(module.grad(x)[[0, -1]], 0)
+
+
 def test_a_label_outside_a_shorter_sum_is_not_read():
     """A label that is only compared may be anything: where it is no index of the sum, nothing is picked."""
     j, b, y = Symbol("j", integer=True), IndexedBase("b", shape=(D,)), IndexedBase("y", shape=(N,))

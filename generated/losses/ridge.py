@@ -175,11 +175,11 @@ def _number(name: str, value):
     return value
 
 
-def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
-    """Slices that cut the rows of an array into blocks of about 4 MB, a size that stays in the cache.
+def _row_blocks(array: np.ndarray, *widths: int, size: int = 2**22) -> list[slice]:
+    """Slices that cut the rows of an array into blocks of about so many bytes, which stay in the cache.
 
     ``widths`` are the widths of what is computed from each row.
     """
     row = array[0].nbytes + 2 * sum(widths) * array.itemsize
-    count = max(1, round(len(array) * row / 2**22))
+    count = max(1, round(len(array) * row / size))
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]

@@ -307,8 +307,9 @@ def _by_blocks(terms, array: np.ndarray, *widths: int):
 
     ``terms`` takes the rows of a block and a function that multiplies matrices.
     """
-    blocks, cores = _row_blocks(array, *widths), _cores()
-    if _panel(array[0].size, max(widths, default=1)) < 16 or len(blocks) == 1 < cores:
+    small, cores = _panel(array[0].size, max(widths, default=1)) >= 16, _cores()
+    blocks = _row_blocks(array, *widths, size=2**22 if small else 2**23)
+    if not small or len(blocks) == 1 < cores:
         # BLAS shares each product among the cores.
         yield from (terms(rows, np.matmul) for rows in blocks)
     elif len(blocks) == 1 or cores == 1:
@@ -320,13 +321,13 @@ def _by_blocks(terms, array: np.ndarray, *widths: int):
             yield from pool.map(lambda rows: terms(rows, _product), blocks)
 
 
-def _row_blocks(array: np.ndarray, *widths: int) -> list[slice]:
-    """Slices that cut the rows of an array into blocks of about 4 MB, a size that stays in the cache.
+def _row_blocks(array: np.ndarray, *widths: int, size: int = 2**22) -> list[slice]:
+    """Slices that cut the rows of an array into blocks of about so many bytes, which stay in the cache.
 
     ``widths`` are the widths of what is computed from each row.
     """
     row = array[0].nbytes + 2 * sum(widths) * array.itemsize
-    count = max(1, round(len(array) * row / 2**22))
+    count = max(1, round(len(array) * row / size))
     return [slice(len(array) * k // count, len(array) * (k + 1) // count) for k in range(count)]
 
 
