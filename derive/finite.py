@@ -26,7 +26,7 @@ def stays_finite(node: Node, known: dict[int, bool] | None = None) -> bool:
 
 
 def _is_finite(node: Node, known: dict[int, bool]) -> bool:
-    args = [child for child, _ in node.args if child.kind == "float"]
+    args = [child for child, _ in node.args if child.kind != "bool"]
     if node.op == "scalar":
         return node.info.is_infinite is not True
     if node.op == "map" and node.info == "exp":

@@ -248,8 +248,8 @@ def range_of(value: Expr, lo: Expr, hi: Expr, form: Form) -> list[Boolean]:
 
 
 def _at_least(value: Expr, least: Expr, form: Form) -> Boolean:
-    """value >= least, as a bound on the index itself where value is index + c or c - index."""
-    for s in sorted((s for s in free_symbols(value) if s in form.ranges), key=str):
+    """value >= least, as a bound on the index itself where value is index + c or c - index; else on a size."""
+    for s in sorted(free_symbols(value), key=lambda s: (s not in form.ranges, str(s))):
         slope = value.coeff(s)
         rest = expand(value - slope * s)
         if slope == 1 and s not in free_symbols(rest):

@@ -341,11 +341,13 @@ def test_a_quotient_read_beyond_its_mask_is_not_masked():
 def test_an_index_counted_from_the_other_end_of_a_part_stays_in_it():
     """The gradient of u[N - 1 - n] for the inner n only: no position outside the part is computed, let alone read."""
     n, u = Symbol("n", integer=True), IndexedBase("u", shape=(N,))
-    module = derive.compile(Loss("ends", log(Sum(exp(tanh(u[N - n - 1])), (n, 1, N - 2))), wrt=[u]))
+    repeated = tanh(Sum(u[N - n - 1], (i, 0, N - 2)))
+    module = derive.compile(Loss("ends", log(Sum(exp(repeated), (n, 1, N - 2))), wrt=[u]))
     x = np.arange(5.0) / 7
-    weights = np.exp(np.tanh(x[1:-1]))
+    inner = 4 * x[1:-1]
+    weights = np.exp(np.tanh(inner))
     assert module.loss(x) == pytest.approx(np.log(weights.sum()))
-    np.testing.assert_allclose(module.grad(x)[1:-1], weights / weights.sum() / np.cosh(x[1:-1]) ** 2)
+    np.testing.assert_allclose(module.grad(x)[1:-1], 4 * weights / weights.sum() / np.cosh(inner) ** 2)
     np.testing.assert_array_equal(module.grad(x)[[0, -1]], 0)
 
 
