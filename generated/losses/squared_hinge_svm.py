@@ -248,10 +248,11 @@ def _by_blocks(terms, array: np.ndarray, *widths: int):
 
     ``terms`` takes the rows of a block and a function that multiplies matrices.
     """
-    small, cores = _panel(array[0].size, max(widths, default=1)) >= 16, _cores()
+    # Narrow products are faster in panels on threads of ours, wide ones as BLAS shares them among the cores.
+    widest, cores = max(widths, default=1), _cores()
+    small = widest <= 24 and _panel(array[0].size, widest) >= 16
     blocks = _row_blocks(array, *widths, size=2**22 if small else 2**23)
     if not small or len(blocks) == 1 < cores:
-        # BLAS shares each product among the cores.
         yield from (terms(rows, np.matmul) for rows in blocks)
     elif len(blocks) == 1 or cores == 1:
         yield from (terms(rows, _product) for rows in blocks)
