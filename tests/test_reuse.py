@@ -11,7 +11,7 @@ from sympy import Eq, Idx, IndexedBase, Max, Piecewise, Sum, exp, symbols
 
 import derive
 from derive import Loss
-from derive.catalogue import catalogue, kind
+from derive.catalogue import catalogue, find, kind
 from derive.points import draw, scattered
 from derive.statement import read
 
@@ -139,3 +139,29 @@ def test_a_finite_value_is_masked_by_a_product_and_one_that_may_be_infinite_by_a
         assert np.isinf(np.exp(-scores)).any()
         assert derive.compile(perhaps).loss(1e3 * w, x) == pytest.approx(np.sum(np.exp(-2 * scores[scores > 0])))
     assert derive.compile(finite).loss(w, x) == pytest.approx(np.sum((3 * x @ w.T + 1)[scores > 0] ** 2), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("named", "by_numpy"),
+    [(1 / s[i, j], lambda z: 1 / z), (1 - 3 * exp(-s[i, j]), lambda z: 1 - 3 * np.exp(-z))],
+    ids=["inverse", "inside a sum"],
+)
+def test_what_is_infinite_where_it_is_masked_counts_for_nothing(named: Any, by_numpy: Any) -> None:
+    """q has a value for all pairs, infinite for some; a chooses it where it is finite."""
+    q = IndexedBase("q", shape=(N, C))
+    chosen = Eq(a[i, j], Piecewise((q[i, j], s[i, j] > 0), (0, True)))
+    where = [SCORES, Eq(q[i, j], named), chosen]
+    loss = derive.compile(Loss("named", Sum(a[i, j] ** 2, i, j), where=where, wrt=[W], data=[X])).loss
+    w, x = arrays()
+    w, x = 1e3 * w, np.vstack([x, np.zeros(3)])
+    scores = x @ w.T
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(by_numpy(scores)).all()
+        assert loss(w, x) == pytest.approx(np.sum(by_numpy(scores[scores > 0]) ** 2))
+
+
+def test_softmax_weights_are_known_to_be_finite() -> None:
+    """exp(s - max(s)) is at most 1 and its sum at least 1: what flows back through a layer of units is masked at once."""
+    source = inspect.getsource(derive.compile(find("two_layer_net")).loss_and_grad)
+    assert "np.multiply(grad_h, h > 0, out=grad_h)" in source
+    assert "np.where" not in source
