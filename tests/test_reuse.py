@@ -161,7 +161,7 @@ def test_what_is_infinite_where_it_is_masked_counts_for_nothing(named: Any, by_n
 
 
 def test_softmax_weights_are_known_to_be_finite() -> None:
-    """exp(s - max(s)) is at most 1 and its sum at least 1: what flows back through a layer of units is masked at once."""
+    """exp(s - max(s)) is at most 1 and its sum at least 1: gradients of units are masked by products."""
     source = inspect.getsource(derive.compile(find("two_layer_net")).loss_and_grad)
     assert "np.multiply(grad_h, h > 0, out=grad_h)" in source
     assert "np.where" not in source
